@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Files: read whole, written, replaced. */
+#pragma once
+
+#include <belay/belay-guard.h>
+
+G_BEGIN_DECLS
+
+#define BELAY_TYPE_FILE (belay_file_get_type ())
+BELAY_AVAILABLE_IN_1_0 G_DECLARE_FINAL_TYPE (BelayFile, belay_file, BELAY, FILE, GObject)
+
+/**
+ * belay_file_read_bytes:
+ * @path: a file name
+ *
+ * Reads a whole file. What is in the page cache is read at once; what would block is read by a worker.
+ *
+ * Suspends: never itself. Cancellation: owning: a cancelled await returns at once. Threads: any.
+ * Errors: %G_FILE_ERROR codes, with the path.
+ *
+ * Returns: (transfer full): a future of #GBytes
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_read_bytes (const char *path) BELAY_USE_RESULT;
+
+/**
+ * belay_file_create:
+ * @path: a file name
+ *
+ * Opens a file for writing from its start; it is made when it is not there, and emptied when it is. What was written
+ * stays, however the guard is left. To replace a file that matters, use belay_file_replace().
+ *
+ * Errors: %G_FILE_ERROR codes, with the path.
+ *
+ * Returns: (transfer full): a future of #BelayFile
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_create (const char *path) BELAY_USE_RESULT;
+
+/**
+ * belay_file_replace:
+ * @path: a file name
+ *
+ * Opens a new content for a file. belay_commit() puts it in the place of the old one, all of it or nothing, on disk
+ * when it returns; left in any other way the new content is discarded and the old file is as it was. The mode
+ * of an old file is kept; a symbolic link is followed.
+ *
+ * Errors: %G_FILE_ERROR codes, with the path.
+ *
+ * Returns: (transfer full): a future of #BelayFile
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_replace (const char *path) BELAY_USE_RESULT;
+
+/**
+ * belay_file_write:
+ * @file: a file open for writing
+ * @bytes: what to append to what was written
+ *
+ * Writes all of @bytes, after the writes before it.
+ *
+ * Suspends: never itself. Cancellation: a write that has begun is finished; an await of it may end before. The file's
+ * close waits for it. Threads: any. Errors: %G_FILE_ERROR codes, with the path; %G_IO_ERROR_CLOSED.
+ *
+ * Returns: (transfer full): resolves when it is written
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_write      (BelayFile *file, GBytes *bytes) BELAY_USE_RESULT;
+/* The same for a string. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_write_text (BelayFile *file, const char *text) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 const char  *belay_file_get_path   (BelayFile *file);
+
+BELAY_DEFINE_AUTO (BelayFile)
+
+G_END_DECLS

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Futures (a value that will be known once), promises (their writing end) and combinators. */
+#pragma once
+
+#include <belay/belay-macros.h>
+
+G_BEGIN_DECLS
+
+/**
+ * BelayFuture: (ref-func belay_future_ref) (unref-func belay_future_unref)
+ *
+ * A value, or an error, that will be known once. Thread-safe, reference-counted, a boxed type.
+ *
+ * A reference is an interest in the outcome. When the last interest is dropped before the outcome is known, the
+ * work behind the future is asked to end; work that a scope owns (a spawned fiber) is the scope's and goes on.
+ * A value that nobody took is released with the last reference, asynchronously where it is a resource.
+ */
+#define BELAY_TYPE_FUTURE  (belay_future_get_type ())
+#define BELAY_TYPE_PROMISE (belay_promise_get_type ())
+
+BELAY_AVAILABLE_IN_1_0 GType        belay_future_get_type (void) G_GNUC_CONST;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_ref      (BelayFuture *future);
+BELAY_AVAILABLE_IN_1_0 void         belay_future_unref    (BelayFuture *future);
+
+/* Futures that are known from the start. Each returns (transfer full). Suspends: never. Threads: any. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_done     (void) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_int64    (gint64 value) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_double   (double value) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_pointer  (gpointer value, GDestroyNotify destroy) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_object   (gpointer object) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_boxed    (GType type, gconstpointer boxed) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_error    (GError *error) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_failed   (GQuark domain, int code, const char *format, ...)
+                                                               G_GNUC_PRINTF (3, 4) BELAY_USE_RESULT;
+
+/**
+ * belay_future_is_pending:
+ * @future: a future
+ *
+ * Tells whether the outcome is still unknown. One that is known never becomes pending again.
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean      belay_future_is_pending  (BelayFuture *future);
+BELAY_AVAILABLE_IN_1_0 gboolean      belay_future_is_resolved (BelayFuture *future);
+BELAY_AVAILABLE_IN_1_0 gboolean      belay_future_is_rejected (BelayFuture *future);
+/* The error of a rejected future (borrowed), else NULL. It counts as seen: the sink will not get it. */
+BELAY_AVAILABLE_IN_1_0 const GError *belay_future_get_error   (BelayFuture *future);
+
+/**
+ * belay_future_take:
+ * @future: a future whose outcome is known; not consumed
+ * @error: return location for a #GError
+ *
+ * Takes the value out, without waiting. An object or boxed value can be taken by any number of takers, each gets
+ * a reference or copy; a plain pointer or a resource by one: the next gets %BELAY_ERROR_TAKEN.
+ * A pending future fails with %G_IO_ERROR_WOULD_BLOCK.
+ *
+ * Suspends: never. Cancellation: none, so also in a cancelled scope. Threads: any.
+ * Errors: those of the future; %BELAY_ERROR_TAKEN; %G_IO_ERROR_WOULD_BLOCK.
+ *
+ * Returns: (transfer full): the value; %NULL always means an error
+ */
+BELAY_AVAILABLE_IN_1_0 gpointer belay_future_take        (BelayFuture *future, GError **error);
+/* The same where NULL is a value, or where the value is a number. */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_future_take_pointer (BelayFuture *future, gpointer *ret_value, GError **error);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_future_take_int64  (BelayFuture *future, gint64 *ret_value, GError **error);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_future_take_double (BelayFuture *future, double *ret_value, GError **error);
+/* TRUE when it is resolved; the value stays. */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_future_check       (BelayFuture *future, GError **error);
+
+/**
+ * belay_future_wait_sync:
+ * @future: (transfer none): a future
+ * @error: return location for a #GError
+ *
+ * Blocks a plain thread until the outcome is known. Refused, with g_critical(), on a thread that is the home of
+ * fibers, since that thread may be the one to produce the outcome.
+ *
+ * Suspends: blocks the thread. Cancellation: none. Threads: plain threads and workers.
+ * Errors: those of the future; %BELAY_ERROR_MISUSE.
+ *
+ * Returns: %TRUE when it is resolved; take the value with belay_future_take()
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_future_wait_sync (BelayFuture *future, GError **error);
+
+/* --- promises --- */
+
+/**
+ * BelayPromise: (ref-func belay_promise_ref) (unref-func belay_promise_unref)
+ *
+ * The writing end of a future. It completes once; whoever comes later is told %FALSE and its value is destroyed.
+ * Dropped without an answer it rejects its future with %BELAY_ERROR_BROKEN.
+ */
+BELAY_AVAILABLE_IN_1_0 GType         belay_promise_get_type   (void) G_GNUC_CONST;
+BELAY_AVAILABLE_IN_1_0 BelayPromise *belay_promise_new        (void) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayPromise *belay_promise_ref        (BelayPromise *promise);
+BELAY_AVAILABLE_IN_1_0 void          belay_promise_unref      (BelayPromise *promise);
+/* A new reference to its future: an interest in it. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture  *belay_promise_get_future (BelayPromise *promise) BELAY_USE_RESULT;
+
+/* Answer. TRUE when this call was the one that decided. The promise is not consumed. Threads: any. */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve         (BelayPromise *promise);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_int64   (BelayPromise *promise, gint64 value);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_double  (BelayPromise *promise, double value);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_pointer (BelayPromise *promise, gpointer value, GDestroyNotify destroy);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_object  (BelayPromise *promise, gpointer object);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_boxed   (BelayPromise *promise, GType type, gpointer boxed);
+/* The object and boxed value are (transfer full). The resource too: it is taken once; a value that comes too late is released asynchronously. */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_resource (BelayPromise *promise, gpointer resource);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_reject          (BelayPromise *promise, GError *error);
+
+/**
+ * belay_promise_on_cancel:
+ * @promise: a promise
+ * @func: called when no one is interested in the outcome any more
+ * @data: handed to @func
+ *
+ * Lets the work behind a promise end early. @func is called at most once, only while the promise is unanswered,
+ * by whichever thread drops the last interest; the caller keeps @data valid while the promise lives.
+ * Set it before the future is given out.
+ */
+BELAY_AVAILABLE_IN_1_0 void belay_promise_on_cancel (BelayPromise *promise, GDestroyNotify func, gpointer data);
+
+/**
+ * belay_promise_set_borrowing:
+ * @promise: a promise
+ *
+ * Declares that the work uses memory of the one who waits. An await that is cancelled then asks the work to end
+ * (see belay_promise_on_cancel()) but returns only when it has ended.
+ */
+BELAY_AVAILABLE_IN_1_0 void belay_promise_set_borrowing (BelayPromise *promise);
+
+/* --- combinators: each consumes the futures given (transfer full) and returns a new one --- */
+
+/**
+ * BelayThenFunc:
+ * @done: a future whose outcome is known (borrowed)
+ * @data: what was given with the function
+ *
+ * Runs from the run queue of the context on which it was registered, never inside the call that resolved.
+ *
+ * Returns: (transfer full) (nullable): a future whose outcome becomes the result, or %NULL for the outcome of @done
+ */
+typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
+
+/**
+ * belay_future_then:
+ * @future: (transfer full): a future
+ * @func: called when @future is resolved
+ * @data: handed to @func
+ * @destroy: (nullable): frees @data, always exactly once
+ *
+ * Continues with @func after success; a failure is passed on. belay_future_catch() is the opposite, and
+ * belay_future_finally() runs either way and passes the outcome of @future on unless @func's future failed.
+ *
+ * Suspends: never. Cancellation: dropping the result drops @future. Threads: any; @func runs on the
+ * thread-default context of the caller. Errors: those of @future and @func.
+ *
+ * Returns: (transfer full): the result
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_then    (BelayFuture *future, BelayThenFunc func, gpointer data, GDestroyNotify destroy) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_catch   (BelayFuture *future, BelayThenFunc func, gpointer data, GDestroyNotify destroy) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_finally (BelayFuture *future, BelayThenFunc func, gpointer data, GDestroyNotify destroy) BELAY_USE_RESULT;
+
+/**
+ * belay_future_all:
+ * @first: (transfer full): a future
+ * @...: more, ended by %NULL
+ *
+ * Resolves when all are resolved, rejects with the first failure. `all_settled` waits for all and always resolves.
+ * `any` resolves with the first success and rejects when all failed, with the first failure. `race` takes the
+ * outcome of the first that settles. The members, in the order given, are read with belay_future_get_member().
+ * Interest in the members that no longer matter is dropped.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all         (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settled (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_any         (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_race        (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
+/* The same for arrays; the futures are consumed, the array is not. n may be 0: all resolves, any and race fail. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_allv         (BelayFuture **futures, guint n) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settledv (BelayFuture **futures, guint n) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_anyv         (BelayFuture **futures, guint n) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_racev        (BelayFuture **futures, guint n) BELAY_USE_RESULT;
+/* The members of a future made by all or all_settled. Borrowed; NULL past the end. */
+BELAY_AVAILABLE_IN_1_0 guint        belay_future_get_n_members (BelayFuture *future);
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_get_member    (BelayFuture *future, guint index);
+
+/**
+ * belay_future_with_timeout:
+ * @future: (transfer full): a future
+ * @milliseconds: how long to wait for it, from now
+ *
+ * Rejects with %G_IO_ERROR_TIMED_OUT when @future is not known in time, and drops the interest in it.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_with_timeout (BelayFuture *future, gint64 milliseconds) BELAY_USE_RESULT;
+/* Resolves after so many milliseconds. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_delay        (gint64 milliseconds) BELAY_USE_RESULT;
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelayFuture, belay_future_unref)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelayPromise, belay_promise_unref)
+
+G_END_DECLS

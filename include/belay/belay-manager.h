@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Managers: one function that acquires, lends, and releases. */
+#pragma once
+
+#include <belay/belay-guard.h>
+
+G_BEGIN_DECLS
+
+/**
+ * BelayManagerFunc:
+ * @manager: to be handed to belay_manager_yield()
+ * @data: what was given with the function
+ * @error: return location for a #GError; never %NULL
+ *
+ * Acquires something, lends it with belay_manager_yield() while the body runs, and releases it, all in one function
+ * in which ordinary guards work. It runs in a fiber of its own.
+ *
+ * Returns: %FALSE with @error set when acquiring or releasing failed
+ */
+typedef gboolean (*BelayManagerFunc) (BelayManager *manager, gpointer data, GError **error);
+
+/**
+ * belay_manager_open:
+ * @func: the manager function
+ * @data: handed to @func; it must live until the manager is closed
+ *
+ * Runs @func up to its belay_manager_yield(). Closing the manager lets it run on from there and waits for its end.
+ *
+ * |[<!-- language="C" -->
+ * BELAY_WITH (BelayManager, m, belay_manager_open (managed_resource, "my_resource"), error)
+ *   g_print ("Using resource %s\n", (char *) belay_manager_get_value (m));
+ * ]|
+ *
+ * Suspends: never itself. Cancellation: up to the yield @func is interrupted at its own checkpoints, and its guards
+ * unwind; after it, it is shielded. Threads: in a fiber. Errors: those of @func; %BELAY_ERROR_MISUSE when it ended
+ * without a yield.
+ *
+ * Returns: (transfer full): a future of the #BelayManager
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_manager_open (BelayManagerFunc func, gpointer data) BELAY_USE_RESULT;
+
+/**
+ * belay_manager_yield:
+ * @manager: the manager
+ * @value: (nullable): what the body may use until it ends
+ * @error: return location for a #GError
+ *
+ * Lends @value and waits until the body has ended. To be called once by the manager function.
+ *
+ * Returns: %TRUE when the body ended well (its block fell off its end, or it was closed), %FALSE with an error when
+ *   it was left, failed, was cancelled or ran out of time
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_manager_yield (BelayManager *manager, gpointer value, GError **error);
+
+/* What the manager function lends. (transfer none), valid until the manager is closed. */
+BELAY_AVAILABLE_IN_1_0 gpointer belay_manager_get_value (BelayManager *manager);
+
+BELAY_DEFINE_AUTO (BelayManager)
+
+G_END_DECLS

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Scopes: the one owner of all that is alive; time-outs and shields, the small ones. */
+#pragma once
+
+#include <belay/belay-guard.h>
+
+G_BEGIN_DECLS
+
+/**
+ * BelayScope: (ref-func belay_scope_ref) (unref-func belay_scope_unref)
+ *
+ * An exit stack and a task group in one. It owns what was *entered* (resources), *deferred* (functions), *spawned*
+ * (child fibers) and *chained* (callbacks on futures), and it is what cancellation and deadlines are said to.
+ * Closing joins the children, then releases what is left, newest first, one after another. Every fiber has one that
+ * ends with its function.
+ *
+ * A *lexical* scope, from belay_scope_begin(), is a guard of the fiber that made it: its cancellation interrupts that
+ * fiber's body too. Left without a word it cancels its children. A *stored* scope, from belay_scope_new(), interrupts
+ * only what it owns.
+ *
+ * A reference is not an owner: the last one dropped on a scope that was never closed is a mistake that is reported.
+ */
+#define BELAY_TYPE_SCOPE (belay_scope_get_type ())
+
+BELAY_AVAILABLE_IN_1_0 GType       belay_scope_get_type (void) G_GNUC_CONST;
+BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_ref      (BelayScope *scope);
+BELAY_AVAILABLE_IN_1_0 void        belay_scope_unref    (BelayScope *scope);
+
+/* A lexical scope, to be declared with belay_auto (BelayScope). In a fiber; NULL with g_critical() elsewhere. */
+BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_begin    (void) BELAY_USE_RESULT;
+/* A stored scope, for a widget or a service, whose home is the caller's thread-default context. Threads: any. */
+BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_new      (void) BELAY_USE_RESULT;
+
+/**
+ * belay_scope_for_object:
+ * @object: an object
+ *
+ * A stored scope that lives with @object: when the object goes, the scope is cancelled and closed.
+ *
+ * Returns: (transfer none): the scope, made at the first call
+ */
+BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_for_object (GObject *object);
+
+/* The innermost scope of the calling fiber (borrowed); NULL outside a fiber. */
+BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_current    (void);
+
+/**
+ * belay_enter:
+ * @scope: a scope
+ * @future: (transfer full): a future of a resource
+ * @error: return location for a #GError
+ *
+ * Waits for the resource and gives it to @scope, with no instant between in which nobody owns it.
+ *
+ * Suspends: when @future is pending. Cancellation: a checkpoint; a resource that comes too late is closed.
+ * Threads: in a fiber. Errors: those of the future; %G_IO_ERROR_CLOSED when the scope is closing: then the resource
+ * was closed at once.
+ *
+ * Returns: (transfer none): the resource, valid until the scope releases it
+ */
+BELAY_AVAILABLE_IN_1_0 gpointer belay_enter (BelayScope *scope, BelayFuture *future, GError **error);
+
+/* Gives an open resource (transfer full) to the scope. FALSE with CLOSED: it was closed at once. Threads: any. */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_adopt (BelayScope *scope, gpointer resource, GError **error);
+
+/**
+ * belay_scope_defer:
+ * @scope: a scope
+ * @func: called when the scope releases; in a fiber, shielded, and may wait
+ * @data: handed to @func
+ *
+ * Registers a function among the releases. On a scope that is closing already it is called at once, and %FALSE returned.
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_defer (BelayScope *scope, BelayFunc func, gpointer data);
+
+/**
+ * belay_scope_spawn:
+ * @scope: a scope
+ * @func: what the fiber does
+ * @data: (transfer full): handed to @func
+ * @destroy: (nullable): frees @data, exactly once, whether the fiber ran or not
+ *
+ * Starts a fiber that belongs to the group: if it fails, the other members and the body are cancelled, and closing
+ * the scope reports the failure. While a child lives one can spawn, also during the close; after it, and in a scope
+ * that is cancelled, nothing starts.
+ *
+ * Suspends: never. Cancellation: see above. Threads: any; the fiber runs on the scope's home. Errors: none here.
+ *
+ * Returns: %TRUE when it was started
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNotify destroy);
+/* The same for a function that makes a value, given by the future; @destroy frees a value that nobody took. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data,
+                                                             GDestroyNotify destroy_data, GDestroyNotify destroy) BELAY_USE_RESULT;
+
+/**
+ * BelayChainFunc:
+ * @done: a future whose outcome is known (borrowed)
+ * @data: what was given with the function
+ * @error: return location for a #GError; never %NULL
+ *
+ * A step of callback code. It runs on the scope's home, from the run queue, outside any fiber.
+ *
+ * Returns: %FALSE with @error set to fail the scope
+ */
+typedef gboolean (*BelayChainFunc) (BelayFuture *done, gpointer data, GError **error);
+
+/**
+ * belay_scope_then:
+ * @scope: a stored scope
+ * @future: (transfer full): a future
+ * @func: called when the outcome is known, resolved or rejected
+ * @data: handed to @func
+ *
+ * Callback code whose owner is a scope: @func is never called after the scope began to close or was cancelled, so
+ * that @data may be the widget that owns the scope. What @future would have given is then released.
+ *
+ * Suspends: never. Cancellation: by the scope. Threads: any. Errors: what @func fails with fails the scope.
+ */
+BELAY_AVAILABLE_IN_1_0 void belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, gpointer data);
+
+/**
+ * belay_scope_cancel:
+ * @scope: a scope
+ * @reason: (nullable): why, for the errors that say so; the first one is kept
+ *
+ * Cancels all that the scope owns, for good: each checkpoint in it fails with %G_IO_ERROR_CANCELLED from now on.
+ * It waits for nothing: closing the scope does.
+ *
+ * Suspends: never. Threads: any. Errors: none.
+ */
+BELAY_AVAILABLE_IN_1_0 void     belay_scope_cancel       (BelayScope *scope, const char *reason);
+BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_is_cancelled (BelayScope *scope);
+/* Sets when its time is up, from now; a negative number: never. An outer deadline that is earlier stays in force. */
+BELAY_AVAILABLE_IN_1_0 void     belay_scope_set_timeout  (BelayScope *scope, gint64 milliseconds);
+/* How long a release in this scope may take before it is forced; 5 s unless told, negative: for ever. */
+BELAY_AVAILABLE_IN_1_0 void     belay_scope_set_release_timeout (BelayScope *scope, gint64 milliseconds);
+/* For GIO's functions: cancelled with the scope. (transfer none), valid while the scope is. */
+BELAY_AVAILABLE_IN_1_0 GCancellable *belay_scope_get_cancellable (BelayScope *scope);
+
+/**
+ * belay_scope_close:
+ * @scope: the address of a variable that holds a scope; it is %NULL afterwards
+ * @error: return location for a #GError
+ *
+ * Waits for the children, then releases what the scope owns, newest first, all of it whatever fails. Every other
+ * close of the same scope waits for the first and has the same result.
+ *
+ * Suspends: yes. Cancellation: the children are interrupted, the releases are shielded; a cancellation that the
+ * body or a child's join observed is the result. Threads: in a fiber; elsewhere the close is scheduled.
+ * Errors: the first failure of a child, of the body (belay_check()) or of a release; the message says how many more
+ * there are, and belay_scope_get_errors() has them all.
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_close (BelayScope **scope, GError **error);
+
+/* All failures of a closed scope, in the order in which they happened. (transfer none) (element-type GError) */
+BELAY_AVAILABLE_IN_1_0 const GPtrArray *belay_scope_get_errors (BelayScope *scope);
+
+/* --- the small ones --- */
+
+/**
+ * belay_timeout:
+ * @milliseconds: from now
+ *
+ * A guard that bounds the time of the code in its block: each checkpoint fails with %G_IO_ERROR_TIMED_OUT when the
+ * time is up. An outer deadline that is earlier stays in force. Costs no allocation.
+ *
+ * |[<!-- language="C" -->
+ * belay_auto (BelayTimeout) limit = belay_timeout (2000);
+ * ]|
+ *
+ * Suspends: never. Threads: in a fiber; %NULL with g_critical() elsewhere.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayTimeout *belay_timeout         (gint64 milliseconds) BELAY_USE_RESULT;
+/* TRUE when a checkpoint was stopped by this one (and by none around it). */
+BELAY_AVAILABLE_IN_1_0 gboolean      belay_timeout_expired (BelayTimeout *timeout);
+
+/**
+ * belay_shield:
+ *
+ * A guard in whose block neither the cancellation nor the deadline of what is around it is observed; that of what is
+ * inside it is. The first checkpoint after it sees what is pending.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayShield *belay_shield (void) BELAY_USE_RESULT;
+
+BELAY_AVAILABLE_IN_1_0 BelayScope   *belay_scope_begin_at (const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayScope   *belay_scope_new_at   (const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 gpointer      belay_enter_at       (BelayScope *scope, BelayFuture *future, GError **error, const char *site);
+
+#ifndef __GI_SCANNER__
+#define belay_scope_begin()                belay_scope_begin_at (BELAY_SITE)
+#define belay_scope_new()                  belay_scope_new_at (BELAY_SITE)
+#define belay_enter(scope, future, error)  belay_enter_at ((scope), (future), (error), BELAY_SITE)
+#endif
+
+BELAY_DEFINE_AUTO (BelayScope)
+BELAY_DEFINE_AUTO (BelayTimeout)
+BELAY_DEFINE_AUTO (BelayShield)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelayScope, belay_scope_unref)
+
+G_END_DECLS

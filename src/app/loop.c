@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Loops: a thread that iterates a GMainContext of its own.
+ *
+ * A loop has a stored scope whose home is that context: the fibers that are spawned on it are the scope's children, so
+ * closing the loop is closing the scope there, then ending the thread. Whoever closes does not block: the thread is joined
+ * on a worker.
+ *
+ * `lock` guards `closing`, so that nothing is spawned behind the close.
+ */
+#include "scope/scope-private.h"
+
+struct _BelayLoop
+{
+  BelayPlain    base;
+  GThread      *thread;
+  GMainContext *main_context;
+  GMainLoop    *main_loop;
+  BelayContext *context;
+  BelayScope   *scope;
+  GMutex        lock;
+  gboolean      closing;
+};
+
+static gboolean loop_close (gpointer data, BelayReason reason, GError **error);
+static void loop_abandon (gpointer data);
+static void loop_free (gpointer data);
+
+static const BelayPlainClass loop_class = { BELAY_PLAIN_TAG, "BelayLoop", loop_close, NULL, loop_abandon, loop_free };
+
+static gpointer
+loop_main (gpointer data)
+{
+  BelayLoop *self = data;
+
+  g_main_context_push_thread_default (self->main_context);
+  g_main_loop_run (self->main_loop);
+  g_main_context_pop_thread_default (self->main_context);
+  return NULL;
+}
+
+BelayLoop *
+belay_loop_new (const char *name)
+{
+  BelayLoop *self;
+
+  self = belay_plain_new (BelayLoop, &loop_class);
+  g_mutex_init (&self->lock);
+  self->main_context = g_main_context_new ();
+  self->main_loop = g_main_loop_new (self->main_context, FALSE);
+  self->context = belay_context_ref (belay_context_get_for_main (self->main_context));
+  g_main_context_push_thread_default (self->main_context);
+  self->scope = belay_scope_new ();
+  g_main_context_pop_thread_default (self->main_context);
+  self->thread = g_thread_new (name != NULL ? name : "belay-loop", loop_main, self);
+  return self;
+}
+
+GMainContext *
+belay_loop_get_context (BelayLoop *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return self->main_context;
+}
+
+static void
+on_dropped (gpointer data)
+{
+  BelayTask *task = data;
+
+  belay_fiber_cancel (&task->fiber, "nobody waits for it any more");
+}
+
+BelayFuture *
+belay_loop_spawn (BelayLoop *self, BelayFunc func, gpointer data, GDestroyNotify destroy)
+{
+  BelayFuture *future;
+  BelayTask *task;
+
+  g_return_val_if_fail (self != NULL && func != NULL, NULL);
+
+  future = belay_fiber_refuse ();
+  if (future != NULL)
+    {
+      if (destroy != NULL)
+        destroy (data);
+      return future;
+    }
+  task = belay_task_new (self->context, NULL, func, NULL, data, destroy, NULL, "belay_loop_spawn");
+  task->fiber.future.on_cancel = on_dropped;
+  task->fiber.future.cancel_data = task;
+  future = belay_future_ref (&task->fiber.future);
+  g_mutex_lock (&self->lock);
+  if (!self->closing)
+    {
+      belay_task_start (task, self->scope);
+      task = NULL;
+    }
+  g_mutex_unlock (&self->lock);
+  if (task != NULL)
+    belay_task_refuse (task, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CLOSED, "the loop is closed"));
+  return future;
+}
+
+/* --- closing --- */
+
+static gboolean
+close_scope (gpointer data, GError **error)
+{
+  BelayLoop *self = data;
+
+  return belay_scope_finish (self->scope, BELAY_REASON_OK, error);
+}
+
+static gboolean
+join_thread (gpointer data, GError **error)
+{
+  BelayLoop *self = data;
+
+  g_main_loop_quit (self->main_loop);
+  g_thread_join (g_steal_pointer (&self->thread));
+  return TRUE;
+}
+
+static gboolean
+loop_close (gpointer data, BelayReason reason, GError **error)
+{
+  BelayLoop *self = data;
+  gboolean ok, joined;
+
+  g_mutex_lock (&self->lock);
+  self->closing = TRUE;
+  g_mutex_unlock (&self->lock);
+  if (reason != BELAY_REASON_OK)
+    belay_scope_cancel (self->scope, "the loop is being closed");
+  ok = belay_await_ok (belay_task_detached (self->context, close_scope, self, NULL, "closing a loop"), error);
+  /* The thread is told to end once its scope is closed, so this waits for no more than one turn of its loop. */
+  joined = belay_await_ok (belay_thread_run (join_thread, self), ok ? error : NULL);
+  return ok && joined;
+}
+
+static void
+loop_abandon (gpointer data)
+{
+  BelayLoop *self = data;
+
+  belay_scope_cancel (self->scope, "the loop's release deadline has passed");
+}
+
+static void
+loop_free (gpointer data)
+{
+  BelayLoop *self = data;
+
+  if (self->thread != NULL)
+    {
+      /* Its fibers did not end, so the thread keeps it all: named by the drain, freed by the end of the process. */
+      return;
+    }
+  belay_scope_unref (self->scope);
+  g_main_loop_unref (self->main_loop);
+  belay_context_unref (self->context);
+  g_main_context_unref (self->main_context);
+  g_mutex_clear (&self->lock);
+  g_free (self);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * all, all_settled, any, race: many futures made into one.
+ *
+ * Words. A *member* is one of the futures given. It is *retired* once, when its outcome has been counted or when it no
+ * longer matters; then its place in the combination is over.
+ *
+ * The combination and its result are one block. `outstanding` counts members that are not retired, and one more for the
+ * constructor; whoever brings it to zero drops the writing end. A member is retired by its notification, or by the
+ * *sweep* that could still unlink its waiter; never by both, since unlinking fails once it is notified.
+ *
+ * No lock: members settle on any thread, and all that they share is atomic.
+ */
+#include "core/future-private.h"
+
+typedef enum { MODE_ALL, MODE_ALL_SETTLED, MODE_ANY, MODE_RACE } Mode;
+
+/* Where a member's waiter is: not linked yet, linked, or to be unlinked because a sweep came by. */
+enum { PLACE_NEW, PLACE_LINKED, PLACE_SWEPT };
+
+typedef struct _Combine Combine;
+
+typedef struct
+{
+  BelayWaiter  waiter;
+  Combine     *combine;
+  BelayFuture *future;
+  atomic_int   place;
+} Member;
+
+typedef struct
+{
+  guint        n;
+  BelayFuture *futures[];
+} BelayMembers;
+
+struct _Combine
+{
+  BelayFuture   result; /* first: the block is freed as a future */
+  Mode          mode;
+  guint         n;
+  atomic_uint   outstanding;
+  atomic_uint   undecided; /* members whose outcome still counts towards the result */
+  Member        members[];
+};
+
+static void
+free_members (gpointer data)
+{
+  BelayMembers *members = data;
+
+  for (guint i = 0; i < members->n; i++)
+    belay_future_unref (members->futures[i]);
+  g_free (members);
+}
+
+static void
+retire (Combine *self)
+{
+  if (atomic_fetch_sub_explicit (&self->outstanding, 1, memory_order_acq_rel) != 1)
+    return;
+  for (guint i = 0; i < self->n; i++)
+    g_clear_pointer (&self->members[i].future, belay_future_unref);
+  belay_future_unref_writer (&self->result);
+}
+
+static void
+unlink_member (Combine *self, Member *member)
+{
+  if (!belay_future_remove_waiter (member->future, &member->waiter))
+    return; /* its notification retires it */
+  g_clear_pointer (&member->future, belay_future_unref);
+  retire (self);
+}
+
+/* The result is known, or nobody wants it: the interest in members that are still pending is dropped. */
+static void
+sweep (gpointer data)
+{
+  Combine *self = data;
+
+  for (guint i = 0; i < self->n; i++)
+    {
+      Member *member = &self->members[i];
+
+      if (atomic_exchange_explicit (&member->place, PLACE_SWEPT, memory_order_acq_rel) == PLACE_LINKED)
+        unlink_member (self, member);
+    }
+}
+
+static gboolean
+resolve_with_members (Combine *self)
+{
+  BelayMembers *members = g_malloc (sizeof *members + self->n * sizeof (BelayFuture *));
+
+  members->n = self->n;
+  for (guint i = 0; i < self->n; i++)
+    members->futures[i] = belay_future_ref (self->members[i].future);
+  if (belay_future_settle (&self->result, BELAY_KIND_MEMBERS, (BelayValue) { .p = members },
+                           (BelayAux) { .destroy = free_members }))
+    return TRUE;
+  free_members (members);
+  return FALSE;
+}
+
+/* Counts the outcome of a member that has settled. The caller keeps the combination alive. */
+static void
+count_outcome (Combine *self, Member *member)
+{
+  gboolean resolved = belay_future_status (member->future) == BELAY_STATE_RESOLVED;
+  gboolean last = atomic_fetch_sub_explicit (&self->undecided, 1, memory_order_acq_rel) == 1;
+  gboolean decided = FALSE;
+
+  if (!resolved)
+    atomic_fetch_or_explicit (&member->future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
+  switch (self->mode)
+    {
+    case MODE_ALL:
+      decided = !resolved ? belay_future_settle_copy (&self->result, member->future)
+                          : last && resolve_with_members (self);
+      break;
+    case MODE_ALL_SETTLED:
+      decided = last && resolve_with_members (self);
+      break;
+    case MODE_ANY:
+      if (resolved)
+        decided = belay_future_settle_copy (&self->result, member->future);
+      else if (last && belay_future_status (&self->result) == BELAY_STATE_PENDING)
+        decided = belay_future_settle_copy (&self->result, self->members[0].future);
+      break;
+    case MODE_RACE:
+      decided = belay_future_settle_copy (&self->result, member->future);
+      break;
+    }
+  if (decided)
+    sweep (self);
+}
+
+static void
+on_member (BelayWaiter *waiter)
+{
+  Member *member = (Member *) waiter;
+  Combine *self = member->combine;
+
+  count_outcome (self, member);
+  retire (self);
+}
+
+static BelayFuture *
+combine (Mode mode, BelayFuture **futures, guint n)
+{
+  Combine *self;
+
+  if (n == 0)
+    {
+      if (mode == MODE_ANY || mode == MODE_RACE)
+        return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_FAILED, "there is no future to wait for");
+    }
+  self = g_malloc0 (sizeof *self + n * sizeof (Member));
+  belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
+  self->result.on_cancel = sweep;
+  self->result.cancel_data = self;
+  self->mode = mode;
+  self->n = n;
+  atomic_init (&self->outstanding, n + 1);
+  atomic_init (&self->undecided, n);
+  for (guint i = 0; i < n; i++)
+    {
+      self->members[i].combine = self;
+      self->members[i].waiter.notify = on_member;
+      self->members[i].future = futures[i];
+    }
+  if (n == 0)
+    resolve_with_members (self);
+
+  for (guint i = 0; i < n; i++)
+    {
+      Member *member = &self->members[i];
+
+      int place = PLACE_NEW;
+
+      if (atomic_load_explicit (&member->place, memory_order_acquire) == PLACE_SWEPT)
+        {
+          g_clear_pointer (&member->future, belay_future_unref);
+          retire (self);
+        }
+      else if (!belay_future_add_waiter (member->future, &member->waiter))
+        {
+          count_outcome (self, member);
+          retire (self);
+        }
+      else if (!atomic_compare_exchange_strong_explicit (&member->place, &place, PLACE_LINKED, memory_order_acq_rel,
+                                                         memory_order_acquire))
+        {
+          unlink_member (self, member); /* a sweep came by and left it to us */
+        }
+    }
+  retire (self);
+  return &self->result;
+}
+
+/* --- the public forms --- */
+
+BelayFuture *
+belay_future_allv (BelayFuture **futures, guint n)
+{
+  return combine (MODE_ALL, futures, n);
+}
+
+BelayFuture *
+belay_future_all_settledv (BelayFuture **futures, guint n)
+{
+  return combine (MODE_ALL_SETTLED, futures, n);
+}
+
+BelayFuture *
+belay_future_anyv (BelayFuture **futures, guint n)
+{
+  return combine (MODE_ANY, futures, n);
+}
+
+BelayFuture *
+belay_future_racev (BelayFuture **futures, guint n)
+{
+  return combine (MODE_RACE, futures, n);
+}
+
+static BelayFuture *
+combine_list (Mode mode, BelayFuture *first, va_list args)
+{
+  g_autoptr (GPtrArray) futures = g_ptr_array_new ();
+
+  for (BelayFuture *future = first; future != NULL; future = va_arg (args, BelayFuture *))
+    g_ptr_array_add (futures, future);
+  return combine (mode, (BelayFuture **) futures->pdata, futures->len);
+}
+
+#define DEFINE_LIST_FORM(name, mode)                 \
+  BelayFuture *                                      \
+  belay_future_##name (BelayFuture *first, ...)      \
+  {                                                  \
+    BelayFuture *result;                             \
+    va_list args;                                    \
+                                                     \
+    va_start (args, first);                          \
+    result = combine_list (mode, first, args);       \
+    va_end (args);                                   \
+    return result;                                   \
+  }
+
+DEFINE_LIST_FORM (all, MODE_ALL)
+DEFINE_LIST_FORM (all_settled, MODE_ALL_SETTLED)
+DEFINE_LIST_FORM (any, MODE_ANY)
+DEFINE_LIST_FORM (race, MODE_RACE)
+
+static BelayMembers *
+get_members (BelayFuture *future)
+{
+  if (belay_future_status (future) != BELAY_STATE_RESOLVED || future->kind != BELAY_KIND_MEMBERS)
+    return NULL;
+  return future->value.p;
+}
+
+guint
+belay_future_get_n_members (BelayFuture *future)
+{
+  BelayMembers *members;
+
+  g_return_val_if_fail (future != NULL, 0);
+  members = get_members (future);
+  return members != NULL ? members->n : 0;
+}
+
+BelayFuture *
+belay_future_get_member (BelayFuture *future, guint index)
+{
+  BelayMembers *members;
+
+  g_return_val_if_fail (future != NULL, NULL);
+  members = get_members (future);
+  return members != NULL && index < members->n ? members->futures[index] : NULL;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the library itself knows of futures. The essay is in future.c. */
+#pragma once
+
+#include <belay/belay.h>
+#include <stdatomic.h>
+
+typedef struct _BelayWaiter BelayWaiter;
+
+/* Somebody to be told once that an outcome is known. Lies in the memory of whoever waits. */
+struct _BelayWaiter
+{
+  BelayWaiter *next; /* the future's lock bit, then the notifier */
+  BelayWaiter *prev;
+  void       (*notify) (BelayWaiter *waiter); /* by the resolver's thread, under no lock; may free the waiter */
+};
+
+typedef enum
+{
+  BELAY_KIND_DONE,
+  BELAY_KIND_INT64,
+  BELAY_KIND_DOUBLE,
+  BELAY_KIND_POINTER, /* taken once; aux.destroy */
+  BELAY_KIND_OBJECT,
+  BELAY_KIND_BOXED,   /* aux.type */
+  BELAY_KIND_MEMBERS, /* a BelayMembers, see combine.c; aux.destroy */
+  BELAY_KIND_ERROR
+} BelayKind;
+
+typedef union
+{
+  gint64   i;
+  double   d;
+  gpointer p;
+  GError  *error;
+} BelayValue;
+
+typedef union
+{
+  GDestroyNotify destroy;
+  GType          type;
+} BelayAux;
+
+enum
+{
+  BELAY_FUTURE_TAKEN     = 1 << 0, /* the pointer has been taken */
+  BELAY_FUTURE_SEEN      = 1 << 1, /* somebody has looked at the error */
+  BELAY_FUTURE_BORROWING = 1 << 2, /* set before it is given out */
+  BELAY_FUTURE_ASKED     = 1 << 3  /* on_cancel has been called */
+};
+
+struct _BelayFuture
+{
+  _Atomic (guintptr) state;   /* status | lock bit | first waiter */
+  atomic_int         refs;    /* interests + BELAY_PROMISE_UNIT for each reference of the writing end */
+  guint8             kind;    /* kind, value and aux: the lock bit, then immutable once settled */
+  atomic_uchar       flags;
+  BelayValue         value;
+  BelayAux           aux;
+  GDestroyNotify     on_cancel; /* set before it is given out */
+  gpointer           cancel_data;
+};
+
+#define BELAY_PROMISE_UNIT  (1 << 24)
+#define BELAY_INTEREST_MASK (BELAY_PROMISE_UNIT - 1)
+
+#define BELAY_STATE_PENDING  ((guintptr) 0)
+#define BELAY_STATE_RESOLVED ((guintptr) 1)
+#define BELAY_STATE_REJECTED ((guintptr) 2)
+#define BELAY_STATE_STATUS   ((guintptr) 3)
+#define BELAY_STATE_LOCK     ((guintptr) 4)
+#define BELAY_STATE_WAITERS  (~(guintptr) 7)
+
+/* Sets a future up in memory of the caller's: a block from g_malloc() that begins with it and is freed with it. */
+static inline void
+belay_future_init (BelayFuture *future, int refs)
+{
+  atomic_init (&future->state, BELAY_STATE_PENDING);
+  atomic_init (&future->refs, refs);
+  future->kind = BELAY_KIND_DONE;
+  atomic_init (&future->flags, 0);
+  future->on_cancel = NULL;
+}
+
+static inline guintptr
+belay_future_status (BelayFuture *future)
+{
+  return atomic_load_explicit (&future->state, memory_order_acquire) & BELAY_STATE_STATUS;
+}
+
+static inline gboolean
+belay_future_has_interest (BelayFuture *future)
+{
+  return (atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) != 0;
+}
+
+/* Decides the outcome. FALSE when it was decided before: then the value is still the caller's. */
+gboolean belay_future_settle        (BelayFuture *future, BelayKind kind, BelayValue value, BelayAux aux);
+/* The same for a GError (transfer full), which is freed when it comes too late. */
+gboolean belay_future_settle_error  (BelayFuture *future, GError *error);
+/* Gives @future the outcome of @source; whose value can be taken once, it is taken. */
+gboolean belay_future_settle_copy   (BelayFuture *future, BelayFuture *source);
+/* FALSE when the outcome is known already, and @waiter was not added. */
+gboolean belay_future_add_waiter    (BelayFuture *future, BelayWaiter *waiter);
+/* FALSE when @waiter has been, or is just being, notified. */
+gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
+/* Asks the work to end, as dropping the last interest does, and keeps the interest. */
+void     belay_future_ask_to_end    (BelayFuture *future);
+/* Frees a value that was never put into a future. */
+void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux aux);
+
+/* The writing end of the same block, for those who embed a future. */
+void     belay_future_ref_writer    (BelayFuture *future);
+void     belay_future_unref_writer  (BelayFuture *future);
+
+/* --- error.c --- */
+void     belay_sink_error           (const GError *error, const char *what, const char *site);
+/* FALSE and an error where a call that waits is made outside a fiber. */
+gboolean belay_fail_no_fiber        (const char *function, GError **error);
+/* A result of a user's function, made consistent: %TRUE with an error, or %FALSE without, is reported. */
+gboolean belay_check_result         (gboolean ok, GError **inout_error, const char *what);

@@ -1,0 +1,670 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Futures and promises: one block of memory with two ends.
+ *
+ * Words. The *reading end* is BelayFuture, and a reference to it is an *interest*. The *writing end* is BelayPromise:
+ * the same block, its references counted in the upper bits of the same word. A *waiter* is a node, in the memory of
+ * whoever waits, that is notified once.
+ *
+ * States: pending, then resolved or rejected for good. The state word also holds a lock bit and the head of a
+ * circular list of waiters, so that settling is one compare-and-swap (which takes the lock) and one store (which
+ * publishes the outcome, drops the lock and takes the list, all at once).
+ *
+ * Invariants
+ *   1. kind, value and aux are written under the lock bit while pending, and never again except by the one who takes
+ *      a pointer (BELAY_FUTURE_TAKEN decides who).
+ *   2. A waiter is linked exactly while the future is pending; so "settled" is all that remove_waiter must know.
+ *   3. Waiters are notified in the order in which they came, under no lock, and by a loop rather than by recursion:
+ *      a notification that settles another future appends that one's waiters to the loop (`notifying`).
+ *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending.
+ *
+ * The lock bit is held for a handful of instructions and never over a call.
+ */
+#include "core/future-private.h"
+
+#include <sched.h>
+
+G_DEFINE_BOXED_TYPE (BelayFuture, belay_future, belay_future_ref, belay_future_unref)
+G_DEFINE_BOXED_TYPE (BelayPromise, belay_promise, belay_promise_ref, belay_promise_unref)
+
+/* The waiters still to be notified by this thread's loop; NULL head with `active` unset when there is no loop. */
+static __thread struct
+{
+  gboolean     active;
+  BelayWaiter *head;
+  BelayWaiter *tail;
+} notifying;
+
+/* --- the lock bit and the waiters --- */
+
+/* Takes the lock and returns the state before, or returns FALSE because it is settled. */
+static inline gboolean
+lock_pending (BelayFuture *future, guintptr *ret_state)
+{
+  guintptr state = atomic_load_explicit (&future->state, memory_order_acquire);
+
+  for (guint spins = 0;;)
+    {
+      if ((state & BELAY_STATE_STATUS) != BELAY_STATE_PENDING)
+        return FALSE;
+      if (G_UNLIKELY (state & BELAY_STATE_LOCK))
+        {
+          if (++spins % 64 == 0)
+            sched_yield (); /* its holder may have lost the processor */
+          state = atomic_load_explicit (&future->state, memory_order_acquire);
+          continue;
+        }
+      if (atomic_compare_exchange_weak_explicit (&future->state, &state, state | BELAY_STATE_LOCK,
+                                                 memory_order_acquire, memory_order_acquire))
+        {
+          *ret_state = state;
+          return TRUE;
+        }
+    }
+}
+
+static inline void
+unlock_pending (BelayFuture *future, BelayWaiter *head)
+{
+  atomic_store_explicit (&future->state, (guintptr) head, memory_order_release);
+}
+
+gboolean
+belay_future_add_waiter (BelayFuture *future, BelayWaiter *waiter)
+{
+  BelayWaiter *head;
+  guintptr state;
+
+  if (!lock_pending (future, &state))
+    return FALSE;
+  head = (BelayWaiter *) (state & BELAY_STATE_WAITERS);
+  if (head == NULL)
+    {
+      head = waiter->next = waiter->prev = waiter;
+    }
+  else
+    {
+      waiter->prev = head->prev;
+      waiter->next = head;
+      head->prev->next = waiter;
+      head->prev = waiter;
+    }
+  unlock_pending (future, head);
+  return TRUE;
+}
+
+gboolean
+belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter)
+{
+  BelayWaiter *head;
+  guintptr state;
+
+  if (!lock_pending (future, &state))
+    return FALSE;
+  head = (BelayWaiter *) (state & BELAY_STATE_WAITERS);
+  if (waiter->next == waiter)
+    {
+      head = NULL;
+    }
+  else
+    {
+      waiter->prev->next = waiter->next;
+      waiter->next->prev = waiter->prev;
+      if (head == waiter)
+        head = waiter->next;
+    }
+  unlock_pending (future, head);
+  return TRUE;
+}
+
+static void
+notify_all (BelayWaiter *head)
+{
+  BelayWaiter *tail = head->prev;
+
+  tail->next = NULL;
+  if (notifying.active)
+    {
+      if (notifying.head != NULL)
+        notifying.tail->next = head;
+      else
+        notifying.head = head;
+      notifying.tail = tail;
+      return;
+    }
+
+  notifying.active = TRUE;
+  while (head != NULL)
+    {
+      BelayWaiter *waiter = head;
+
+      head = waiter->next;
+      waiter->notify (waiter);
+      if (head == NULL)
+        {
+          head = notifying.head;
+          notifying.head = NULL;
+        }
+    }
+  notifying.active = FALSE;
+}
+
+static inline gboolean
+settle (BelayFuture *future, guintptr status, BelayKind kind, BelayValue value, BelayAux aux)
+{
+  guintptr state;
+
+  if (!lock_pending (future, &state))
+    return FALSE;
+  future->kind = kind;
+  future->value = value;
+  future->aux = aux;
+  atomic_store_explicit (&future->state, status, memory_order_release);
+  if ((state & BELAY_STATE_WAITERS) != 0)
+    notify_all ((BelayWaiter *) (state & BELAY_STATE_WAITERS));
+  return TRUE;
+}
+
+gboolean
+belay_future_settle (BelayFuture *future, BelayKind kind, BelayValue value, BelayAux aux)
+{
+  return settle (future, kind == BELAY_KIND_ERROR ? BELAY_STATE_REJECTED : BELAY_STATE_RESOLVED, kind, value, aux);
+}
+
+gboolean
+belay_future_settle_error (BelayFuture *future, GError *error)
+{
+  if (settle (future, BELAY_STATE_REJECTED, BELAY_KIND_ERROR, (BelayValue) { .error = error }, (BelayAux) { NULL }))
+    return TRUE;
+  g_error_free (error);
+  return FALSE;
+}
+
+/* --- values --- */
+
+void
+belay_value_clear (BelayKind kind, BelayValue value, BelayAux aux)
+{
+  switch (kind)
+    {
+    case BELAY_KIND_DONE:
+    case BELAY_KIND_INT64:
+    case BELAY_KIND_DOUBLE:
+      break;
+    case BELAY_KIND_POINTER:
+    case BELAY_KIND_MEMBERS:
+      if (aux.destroy != NULL && value.p != NULL)
+        aux.destroy (value.p);
+      break;
+    case BELAY_KIND_OBJECT:
+      g_clear_object (&value.p);
+      break;
+    case BELAY_KIND_BOXED:
+      if (value.p != NULL)
+        g_boxed_free (aux.type, value.p);
+      break;
+    case BELAY_KIND_ERROR:
+      g_error_free (value.error);
+      break;
+    }
+}
+
+static inline void
+add_flag (BelayFuture *future, guint flag)
+{
+  if ((atomic_load_explicit (&future->flags, memory_order_relaxed) & flag) == 0)
+    atomic_fetch_or_explicit (&future->flags, flag, memory_order_relaxed);
+}
+
+/* Copies the value out for one taker. */
+static gboolean
+take_value (BelayFuture *future, BelayValue *ret_value, GError **error)
+{
+  switch ((BelayKind) future->kind)
+    {
+    case BELAY_KIND_POINTER:
+      if (atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_TAKEN, memory_order_acq_rel) & BELAY_FUTURE_TAKEN)
+        {
+          g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_TAKEN,
+                               "the value of this future can be taken once, and has been");
+          return FALSE;
+        }
+      *ret_value = future->value;
+      return TRUE;
+    case BELAY_KIND_OBJECT:
+      ret_value->p = future->value.p != NULL ? g_object_ref (future->value.p) : NULL;
+      return TRUE;
+    case BELAY_KIND_BOXED:
+      ret_value->p = future->value.p != NULL ? g_boxed_copy (future->aux.type, future->value.p) : NULL;
+      return TRUE;
+    case BELAY_KIND_DONE:
+    case BELAY_KIND_INT64:
+    case BELAY_KIND_DOUBLE:
+    case BELAY_KIND_MEMBERS:
+    case BELAY_KIND_ERROR:
+      break;
+    }
+  *ret_value = future->value;
+  return TRUE;
+}
+
+gboolean
+belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
+{
+  GError *error = NULL;
+  BelayValue value;
+
+  if (belay_future_status (source) == BELAY_STATE_REJECTED)
+    {
+      add_flag (source, BELAY_FUTURE_SEEN);
+      return belay_future_settle_error (future, g_error_copy (source->value.error));
+    }
+  if (!take_value (source, &value, &error))
+    return belay_future_settle_error (future, error);
+  if (source->kind == BELAY_KIND_MEMBERS)
+    return belay_future_settle (future, BELAY_KIND_DONE, value, (BelayAux) { NULL });
+  if (belay_future_settle (future, source->kind, value, source->aux))
+    return TRUE;
+  belay_value_clear (source->kind, value, source->aux);
+  return FALSE;
+}
+
+/* --- references --- */
+
+static void
+free_future (BelayFuture *future)
+{
+  if (!(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_TAKEN) &&
+      belay_future_status (future) != BELAY_STATE_PENDING)
+    belay_value_clear (future->kind, future->value, future->aux);
+  g_free (future);
+}
+
+/* The last interest goes: an error that nobody looked at is not lost. */
+static void
+report_unseen (BelayFuture *future)
+{
+  if (belay_future_status (future) == BELAY_STATE_REJECTED &&
+      !(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_SEEN) &&
+      !g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    belay_sink_error (future->value.error, "a future that was dropped", NULL);
+}
+
+BelayFuture *
+belay_future_ref (BelayFuture *future)
+{
+  g_return_val_if_fail (future != NULL, NULL);
+
+  atomic_fetch_add_explicit (&future->refs, 1, memory_order_relaxed);
+  return future;
+}
+
+void
+belay_future_unref (BelayFuture *future)
+{
+  gboolean last_interest;
+  int refs, left;
+
+  g_return_if_fail (future != NULL);
+
+  refs = atomic_load_explicit (&future->refs, memory_order_acquire);
+  if (G_LIKELY (refs == 1)) /* nobody else can make a reference, so no atomic decrement */
+    {
+      if (future->kind == BELAY_KIND_ERROR)
+        report_unseen (future);
+      free_future (future);
+      return;
+    }
+
+  do
+    {
+      last_interest = (refs & BELAY_INTEREST_MASK) == 1 && refs > 1;
+      /* The last interest becomes a writing end for a moment, so that the block lives while the work is asked to end. */
+      left = last_interest ? refs - 1 + BELAY_PROMISE_UNIT : refs - 1;
+    }
+  while (!atomic_compare_exchange_weak_explicit (&future->refs, &refs, left, memory_order_acq_rel, memory_order_acquire));
+
+  if (last_interest)
+    {
+      if (belay_future_status (future) == BELAY_STATE_PENDING)
+        belay_future_ask_to_end (future);
+      else
+        report_unseen (future);
+      belay_future_unref_writer (future);
+    }
+  else if (left == 0)
+    {
+      report_unseen (future);
+      free_future (future);
+    }
+}
+
+void
+belay_future_ask_to_end (BelayFuture *future)
+{
+  if (future->on_cancel != NULL && belay_future_status (future) == BELAY_STATE_PENDING &&
+      !(atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_ASKED, memory_order_acq_rel) & BELAY_FUTURE_ASKED))
+    future->on_cancel (future->cancel_data);
+}
+
+void
+belay_future_ref_writer (BelayFuture *future)
+{
+  atomic_fetch_add_explicit (&future->refs, BELAY_PROMISE_UNIT, memory_order_relaxed);
+}
+
+void
+belay_future_unref_writer (BelayFuture *future)
+{
+  int refs = atomic_load_explicit (&future->refs, memory_order_acquire);
+
+  /* The only writing end left, which is the caller's, so nobody can make another. */
+  if (refs < 2 * BELAY_PROMISE_UNIT && belay_future_status (future) == BELAY_STATE_PENDING)
+    belay_future_settle_error (future, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_BROKEN,
+                                                            "the promise was dropped without an answer"));
+  if (refs == BELAY_PROMISE_UNIT ||
+      atomic_fetch_sub_explicit (&future->refs, BELAY_PROMISE_UNIT, memory_order_acq_rel) == BELAY_PROMISE_UNIT)
+    free_future (future);
+}
+
+/* --- futures known from the start --- */
+
+static inline BelayFuture *
+new_settled (guintptr status, BelayKind kind, BelayValue value, BelayAux aux)
+{
+  BelayFuture *future = g_malloc (sizeof *future);
+
+  belay_future_init (future, 1);
+  future->kind = kind;
+  future->value = value;
+  future->aux = aux;
+  atomic_init (&future->state, status);
+  return future;
+}
+
+BelayFuture *
+belay_future_new_done (void)
+{
+  return new_settled (BELAY_STATE_RESOLVED, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
+}
+
+BelayFuture *
+belay_future_new_int64 (gint64 value)
+{
+  return new_settled (BELAY_STATE_RESOLVED, BELAY_KIND_INT64, (BelayValue) { .i = value }, (BelayAux) { NULL });
+}
+
+BelayFuture *
+belay_future_new_double (double value)
+{
+  return new_settled (BELAY_STATE_RESOLVED, BELAY_KIND_DOUBLE, (BelayValue) { .d = value }, (BelayAux) { NULL });
+}
+
+BelayFuture *
+belay_future_new_pointer (gpointer value, GDestroyNotify destroy)
+{
+  return new_settled (BELAY_STATE_RESOLVED, BELAY_KIND_POINTER, (BelayValue) { .p = value },
+                      (BelayAux) { .destroy = destroy });
+}
+
+BelayFuture *
+belay_future_new_object (gpointer object)
+{
+  g_return_val_if_fail (G_IS_OBJECT (object), NULL);
+  return new_settled (BELAY_STATE_RESOLVED, BELAY_KIND_OBJECT, (BelayValue) { .p = g_object_ref (object) },
+                      (BelayAux) { NULL });
+}
+
+BelayFuture *
+belay_future_new_boxed (GType type, gconstpointer boxed)
+{
+  g_return_val_if_fail (G_TYPE_IS_BOXED (type) && boxed != NULL, NULL);
+  return new_settled (BELAY_STATE_RESOLVED, BELAY_KIND_BOXED, (BelayValue) { .p = g_boxed_copy (type, boxed) },
+                      (BelayAux) { .type = type });
+}
+
+BelayFuture *
+belay_future_new_error (GError *error)
+{
+  g_return_val_if_fail (error != NULL, NULL);
+  return new_settled (BELAY_STATE_REJECTED, BELAY_KIND_ERROR, (BelayValue) { .error = error }, (BelayAux) { NULL });
+}
+
+BelayFuture *
+belay_future_new_failed (GQuark domain, int code, const char *format, ...)
+{
+  GError *error;
+  va_list args;
+
+  va_start (args, format);
+  error = g_error_new_valist (domain, code, format, args);
+  va_end (args);
+  return belay_future_new_error (error);
+}
+
+/* --- reading --- */
+
+gboolean
+belay_future_is_pending (BelayFuture *future)
+{
+  g_return_val_if_fail (future != NULL, FALSE);
+  return belay_future_status (future) == BELAY_STATE_PENDING;
+}
+
+gboolean
+belay_future_is_resolved (BelayFuture *future)
+{
+  g_return_val_if_fail (future != NULL, FALSE);
+  return belay_future_status (future) == BELAY_STATE_RESOLVED;
+}
+
+gboolean
+belay_future_is_rejected (BelayFuture *future)
+{
+  g_return_val_if_fail (future != NULL, FALSE);
+  return belay_future_status (future) == BELAY_STATE_REJECTED;
+}
+
+const GError *
+belay_future_get_error (BelayFuture *future)
+{
+  g_return_val_if_fail (future != NULL, NULL);
+
+  if (belay_future_status (future) != BELAY_STATE_REJECTED)
+    return NULL;
+  add_flag (future, BELAY_FUTURE_SEEN);
+  return future->value.error;
+}
+
+gboolean
+belay_future_check (BelayFuture *future, GError **error)
+{
+  guintptr status;
+
+  g_return_val_if_fail (future != NULL, FALSE);
+
+  status = belay_future_status (future);
+  if (G_LIKELY (status == BELAY_STATE_RESOLVED))
+    return TRUE;
+  if (status == BELAY_STATE_REJECTED)
+    {
+      add_flag (future, BELAY_FUTURE_SEEN);
+      if (error != NULL)
+        *error = g_error_copy (future->value.error);
+    }
+  else
+    {
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK, "the outcome is not known yet");
+    }
+  return FALSE;
+}
+
+static gboolean
+fail_kind (const char *wanted, GError **error)
+{
+  g_critical ("the future holds no %s", wanted);
+  g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "the future holds no %s", wanted);
+  return FALSE;
+}
+
+gboolean
+belay_future_take_pointer (BelayFuture *future, gpointer *ret_value, GError **error)
+{
+  BelayValue value = { .p = NULL };
+
+  g_return_val_if_fail (ret_value != NULL, FALSE);
+
+  *ret_value = NULL;
+  if (!belay_future_check (future, error))
+    return FALSE;
+  if (future->kind != BELAY_KIND_POINTER && future->kind != BELAY_KIND_OBJECT && future->kind != BELAY_KIND_BOXED)
+    return fail_kind ("pointer", error);
+  if (!take_value (future, &value, error))
+    return FALSE;
+  *ret_value = value.p;
+  return TRUE;
+}
+
+gpointer
+belay_future_take (BelayFuture *future, GError **error)
+{
+  gpointer value;
+
+  if (!belay_future_take_pointer (future, &value, error))
+    return NULL;
+  if (value == NULL)
+    g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_FAILED, "the value is NULL");
+  return value;
+}
+
+gboolean
+belay_future_take_int64 (BelayFuture *future, gint64 *ret_value, GError **error)
+{
+  if (!belay_future_check (future, error))
+    return FALSE;
+  if (future->kind != BELAY_KIND_INT64)
+    return fail_kind ("integer", error);
+  if (ret_value != NULL)
+    *ret_value = future->value.i;
+  return TRUE;
+}
+
+gboolean
+belay_future_take_double (BelayFuture *future, double *ret_value, GError **error)
+{
+  if (!belay_future_check (future, error))
+    return FALSE;
+  if (future->kind != BELAY_KIND_DOUBLE)
+    return fail_kind ("floating-point number", error);
+  if (ret_value != NULL)
+    *ret_value = future->value.d;
+  return TRUE;
+}
+
+/* --- promises --- */
+
+#define FUTURE(promise) ((BelayFuture *) (promise))
+
+BelayPromise *
+belay_promise_new (void)
+{
+  BelayFuture *future = g_malloc (sizeof *future);
+
+  belay_future_init (future, BELAY_PROMISE_UNIT);
+  return (BelayPromise *) future;
+}
+
+BelayPromise *
+belay_promise_ref (BelayPromise *promise)
+{
+  g_return_val_if_fail (promise != NULL, NULL);
+  belay_future_ref_writer (FUTURE (promise));
+  return promise;
+}
+
+void
+belay_promise_unref (BelayPromise *promise)
+{
+  g_return_if_fail (promise != NULL);
+  belay_future_unref_writer (FUTURE (promise));
+}
+
+BelayFuture *
+belay_promise_get_future (BelayPromise *promise)
+{
+  g_return_val_if_fail (promise != NULL, NULL);
+  return belay_future_ref (FUTURE (promise));
+}
+
+static gboolean
+answer (BelayPromise *promise, BelayKind kind, BelayValue value, BelayAux aux)
+{
+  if (belay_future_settle (FUTURE (promise), kind, value, aux))
+    return TRUE;
+  belay_value_clear (kind, value, aux);
+  return FALSE;
+}
+
+gboolean
+belay_promise_resolve (BelayPromise *promise)
+{
+  g_return_val_if_fail (promise != NULL, FALSE);
+  return answer (promise, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
+}
+
+gboolean
+belay_promise_resolve_int64 (BelayPromise *promise, gint64 value)
+{
+  g_return_val_if_fail (promise != NULL, FALSE);
+  return answer (promise, BELAY_KIND_INT64, (BelayValue) { .i = value }, (BelayAux) { NULL });
+}
+
+gboolean
+belay_promise_resolve_double (BelayPromise *promise, double value)
+{
+  g_return_val_if_fail (promise != NULL, FALSE);
+  return answer (promise, BELAY_KIND_DOUBLE, (BelayValue) { .d = value }, (BelayAux) { NULL });
+}
+
+gboolean
+belay_promise_resolve_pointer (BelayPromise *promise, gpointer value, GDestroyNotify destroy)
+{
+  g_return_val_if_fail (promise != NULL, FALSE);
+  return answer (promise, BELAY_KIND_POINTER, (BelayValue) { .p = value }, (BelayAux) { .destroy = destroy });
+}
+
+gboolean
+belay_promise_resolve_object (BelayPromise *promise, gpointer object)
+{
+  g_return_val_if_fail (promise != NULL && G_IS_OBJECT (object), FALSE);
+  return answer (promise, BELAY_KIND_OBJECT, (BelayValue) { .p = object }, (BelayAux) { NULL });
+}
+
+gboolean
+belay_promise_resolve_boxed (BelayPromise *promise, GType type, gpointer boxed)
+{
+  g_return_val_if_fail (promise != NULL && G_TYPE_IS_BOXED (type), FALSE);
+  return answer (promise, BELAY_KIND_BOXED, (BelayValue) { .p = boxed }, (BelayAux) { .type = type });
+}
+
+gboolean
+belay_promise_reject (BelayPromise *promise, GError *error)
+{
+  g_return_val_if_fail (promise != NULL && error != NULL, FALSE);
+  return belay_future_settle_error (FUTURE (promise), error);
+}
+
+void
+belay_promise_on_cancel (BelayPromise *promise, GDestroyNotify func, gpointer data)
+{
+  g_return_if_fail (promise != NULL);
+  FUTURE (promise)->on_cancel = func;
+  FUTURE (promise)->cancel_data = data;
+}
+
+void
+belay_promise_set_borrowing (BelayPromise *promise)
+{
+  g_return_if_fail (promise != NULL);
+  add_flag (FUTURE (promise), BELAY_FUTURE_BORROWING);
+}

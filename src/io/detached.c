@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Detached jobs: what must happen whether or not anybody waits for it, such as the writes of a file, and ends by force.
+ *
+ * An ordinary job is taken back when its future is dropped before it began, and is not even started by a fiber that is
+ * cancelled. A detached one is neither.
+ *
+ * Invariants.
+ *  1. A detached job holds its own future until it is over: that interest keeps it from being taken back.
+ *  2. The record has two owners, the job and the call that submits it, since the job may be over before the call knows
+ *     the future. Whoever is last frees both.
+ *  3. The call shields itself: what it starts is an obligation of the library, not of the calling fiber.
+ */
+#include "io/detached.h"
+
+typedef struct
+{
+  int            refs;
+  BelayFuture   *future;
+  BelayValueFunc func;
+  gpointer       data;
+  GDestroyNotify destroy;
+} Detached;
+
+static gpointer
+detached_run (gpointer data, GError **error)
+{
+  Detached *self = data;
+
+  return self->func (self->data, error);
+}
+
+static void
+detached_unref (gpointer data)
+{
+  Detached *self = data;
+
+  if (__atomic_fetch_sub (&self->refs, 1, __ATOMIC_ACQ_REL) != 1)
+    return;
+  self->destroy (self->data);
+  belay_future_unref (self->future);
+  g_free (self);
+}
+
+void
+belay_detach (BelaySerial *queue, BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+{
+  belay_auto (BelayShield) shield G_GNUC_UNUSED = belay_in_fiber () ? belay_shield () : NULL;
+  Detached *self = g_new (Detached, 1);
+
+  *self = (Detached) { .refs = 2, .func = func, .data = data, .destroy = destroy };
+  self->future = queue != NULL ? belay_serial_run_owned (queue, detached_run, self, detached_unref, NULL)
+                               : belay_thread_run_owned (detached_run, self, detached_unref, NULL);
+  detached_unref (self);
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reading a whole file.
+ *
+ * Words. *Inline* is on the caller's thread, by calls that answer at once or not at all. A *reading* is what one call
+ * of belay_file_read_bytes() has so far: perhaps a descriptor, perhaps a buffer with the first bytes.
+ *
+ * A small file that is in the page cache is read inline, by four system calls: openat2 (RESOLVE_CACHED), which fails
+ * where a name would have to be looked up on a disk; fstat; preadv2 (RWF_NOWAIT), which fails where a page is missing;
+ * close. Whatever does not go through in this way goes on in a worker, from where it had come to: the descriptor and
+ * the bytes so far are handed over, so that nothing is opened twice.
+ *
+ * Invariants.
+ *  1. Nothing inline waits for a device, a network or another process. So the open is O_NONBLOCK (a FIFO, a lease),
+ *     and only regular files of up to INLINE_MAX bytes are read: more would keep a frame waiting by copying alone.
+ *  2. Inline finds out about success, about a name that the cache knows not to exist, and about folders. Every other
+ *     failure is left to the worker, which asks again with plain calls and has the last word.
+ *  3. A FIFO is opened once. A second open would let a writer see its reader go, and lose what it wrote. That nobody
+ *     writes yet is told from the end of the data by poll (2): it reports the hang-up of a writer only if there was one.
+ *  4. A worker that waits for a FIFO or a terminal also waits for its own cancellation, and a long read looks for it
+ *     between pieces: when nobody wants the bytes any more the thread comes free.
+ *  5. The size that fstat tells is a hint. A worker reads until the end, wherever that is (files of /proc have size 0).
+ *  6. The buffer is one byte longer than the bytes, and that byte is 0: a parser that takes the content for a string stops.
+ *     Its memory may be refused, and that is an error like another (G_FILE_ERROR_NOMEM).
+ *
+ * A reading belongs to one thread at a time; its job, or the call itself, frees it and what it still holds.
+ */
+#include "io/replace.h"
+
+#include <belay/belay.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#if __has_include(<linux/openat2.h>)
+# include <linux/openat2.h>
+#endif
+
+#define INLINE_MAX ((gsize) 128 * 1024)
+#define PIECE_MAX  ((gsize) 8 * 1024 * 1024)
+#define FIRST_SIZE ((gsize) 16 * 1024) /* for files that do not tell theirs */
+#define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+typedef struct
+{
+  char  *path;
+  int    fd;       /* -1: not open yet */
+  char  *buffer;   /* room for capacity bytes and one more */
+  gsize  capacity;
+  gsize  length;   /* of the bytes so far */
+} Reading;
+
+static void
+reading_clear (Reading *self)
+{
+  if (self->fd != -1)
+    close (self->fd); /* only read from: there is nothing that it could report */
+  self->fd = -1;
+  g_clear_pointer (&self->buffer, g_free);
+}
+
+static void
+reading_free (gpointer data)
+{
+  Reading *self = data;
+
+  reading_clear (self);
+  g_free (self->path);
+  g_free (self);
+}
+
+/* Invariant 6. */
+static gboolean
+reading_reserve (Reading *self, gsize capacity)
+{
+  char *buffer;
+
+  if (capacity >= G_MAXSSIZE || (buffer = g_try_realloc (self->buffer, capacity + 1)) == NULL)
+    return FALSE;
+  self->buffer = buffer;
+  self->capacity = capacity;
+  return TRUE;
+}
+
+/* The bytes, out of the reading. */
+static GBytes *
+reading_finish (Reading *self)
+{
+  gsize length = self->length;
+
+  if (self->capacity - length > length / 8 + 64)
+    reading_reserve (self, length); /* give back what a file of unknown size did not need */
+  self->buffer[length] = '\0';
+  return g_bytes_new_take (g_steal_pointer (&self->buffer), length);
+}
+
+/* --- inline --- */
+
+#if defined (SYS_openat2) && defined (RESOLVE_CACHED) && defined (RWF_NOWAIT)
+
+/* A kernel, a sandbox or valgrind that does not know the call is asked once. */
+static gboolean no_openat2;
+
+static int
+open_cached (const char *path)
+{
+  struct open_how how = { .flags = OPEN_FLAGS | O_LARGEFILE, .resolve = RESOLVE_CACHED };
+  int fd;
+
+  if (__atomic_load_n (&no_openat2, __ATOMIC_RELAXED))
+    {
+      errno = EAGAIN;
+      return -1;
+    }
+  fd = (int) syscall (SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+  if (fd == -1 && (errno == ENOSYS || errno == EINVAL || errno == EPERM))
+    {
+      /* EINVAL is a kernel before 5.12, EPERM an old sandbox or else a matter for the worker. */
+      if (errno != EPERM)
+        __atomic_store_n (&no_openat2, TRUE, __ATOMIC_RELAXED);
+      errno = EAGAIN;
+    }
+  return fd;
+}
+
+static ssize_t
+read_cached (int fd, char *buffer, gsize length)
+{
+  struct iovec piece = { buffer, length };
+
+  return preadv2 (fd, &piece, 1, 0, RWF_NOWAIT);
+}
+
+#else
+
+static int
+open_cached (const char *path)
+{
+  errno = EAGAIN;
+  return -1;
+}
+
+static ssize_t
+read_cached (int fd, char *buffer, gsize length)
+{
+  errno = EAGAIN;
+  return -1;
+}
+
+#endif
+
+/* TRUE when the file was read; FALSE without an error when a worker is to go on. */
+static gboolean
+read_inline (Reading *self, const char *path, GError **error)
+{
+  struct stat info;
+  gsize size;
+  ssize_t n;
+
+  self->fd = open_cached (path);
+  if (self->fd == -1)
+    return errno == ENOENT && belay_file_failed (error, "open", path, errno);
+  if (fstat (self->fd, &info) == -1)
+    return FALSE;
+  if (S_ISDIR (info.st_mode))
+    return belay_file_failed (error, "read", path, EISDIR);
+  if (!S_ISREG (info.st_mode) || info.st_size > (off_t) INLINE_MAX)
+    return FALSE;
+
+  size = (gsize) info.st_size;
+  if (!reading_reserve (self, size))
+    return FALSE;
+  /* Of an empty file one byte is asked for: that there is none is what tells it from a file of /proc. */
+  n = read_cached (self->fd, self->buffer, MAX (size, 1));
+  if (n == -1)
+    return FALSE;
+  self->length = MIN ((gsize) n, size);
+  return (gsize) n == size;
+}
+
+/* --- in a worker --- */
+
+static gboolean
+check_cancelled (GError **error)
+{
+  return g_cancellable_set_error_if_cancelled (belay_worker_cancellable (), error);
+}
+
+/* Waits until there is something to read, an end of it, or nobody who wants it. */
+static gboolean
+wait_readable (Reading *self, GError **error)
+{
+  GCancellable *cancellable = belay_worker_cancellable ();
+  GPollFD fds[2] = { { self->fd, G_IO_IN, 0 }, { -1, 0, 0 } };
+  guint n_fds = 1;
+  int result;
+  int code;
+
+  if (cancellable != NULL && g_cancellable_make_pollfd (cancellable, &fds[1]))
+    n_fds = 2;
+  do
+    result = g_poll (fds, n_fds, -1);
+  while (result == -1 && errno == EINTR);
+  code = errno;
+  if (n_fds == 2)
+    g_cancellable_release_fd (cancellable);
+  if (check_cancelled (error))
+    return FALSE;
+  return result != -1 || belay_file_failed (error, "read", self->path, code);
+}
+
+static gboolean
+open_waiting (Reading *self, struct stat *info, GError **error)
+{
+  if (self->fd == -1)
+    self->fd = open (self->path, OPEN_FLAGS);
+  if (self->fd == -1 && errno == EWOULDBLOCK)
+    self->fd = open (self->path, OPEN_FLAGS & ~O_NONBLOCK); /* until whoever has a lease on it gives that up */
+  if (self->fd == -1)
+    return belay_file_failed (error, "open", self->path, errno);
+  if (fstat (self->fd, info) == -1)
+    return belay_file_failed (error, "read", self->path, errno);
+  if (S_ISDIR (info->st_mode))
+    return belay_file_failed (error, "read", self->path, EISDIR);
+  if (S_ISREG (info->st_mode) && fcntl (self->fd, F_SETFL, 0) == -1) /* some network file systems mind O_NONBLOCK */
+    return belay_file_failed (error, "read", self->path, errno);
+  return !S_ISFIFO (info->st_mode) || wait_readable (self, error); /* invariant 3 */
+}
+
+/* One read (2): the number of bytes, 0 at the end, -1 with an error. */
+static ssize_t
+read_piece (Reading *self, gboolean positioned, GError **error)
+{
+  char *to = self->buffer + self->length;
+  gsize room = MIN (self->capacity - self->length, PIECE_MAX);
+
+  for (;;)
+    {
+      ssize_t n = positioned ? pread (self->fd, to, room, (off_t) self->length) : read (self->fd, to, room);
+
+      if (n >= 0)
+        return n;
+      if (errno == EAGAIN && !positioned)
+        {
+          if (!wait_readable (self, error))
+            return -1;
+        }
+      else if (errno != EINTR)
+        {
+          belay_file_failed (error, "read", self->path, errno);
+          return -1;
+        }
+    }
+}
+
+static gpointer
+read_in_worker (gpointer data, GError **error)
+{
+  Reading *self = data;
+  struct stat info;
+  gsize size;
+  ssize_t n;
+
+  if (!open_waiting (self, &info, error))
+    return NULL;
+
+  /* One byte more than the size: then the end is found without more room. */
+  size = S_ISREG (info.st_mode) && info.st_size > 0 ? (gsize) info.st_size + 1 : FIRST_SIZE;
+  do
+    {
+      if (self->length == self->capacity || self->buffer == NULL)
+        {
+          gsize more = self->capacity < size ? size : self->capacity > G_MAXSSIZE / 2 ? G_MAXSSIZE : 2 * self->capacity;
+
+          if (!reading_reserve (self, more))
+            {
+              belay_file_failed (error, "read", self->path, ENOMEM);
+              return NULL;
+            }
+        }
+      if (check_cancelled (error))
+        return NULL;
+      n = read_piece (self, S_ISREG (info.st_mode), error);
+      if (n == -1)
+        return NULL;
+      self->length += (gsize) n;
+    }
+  while (n > 0);
+  return reading_finish (self);
+}
+
+BelayFuture *
+belay_file_read_bytes (const char *path)
+{
+  Reading here = { .fd = -1 };
+  Reading *handed;
+  GError *error = NULL;
+
+  if (path == NULL)
+    {
+      g_critical ("belay_file_read_bytes: the path is NULL");
+      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "A path is missing");
+    }
+  if (!belay_checkpoint (&error))
+    return belay_future_new_error (error);
+
+  if (read_inline (&here, path, &error))
+    {
+      close (here.fd);
+      return belay_future_new_pointer (reading_finish (&here), (GDestroyNotify) g_bytes_unref);
+    }
+  if (error != NULL)
+    {
+      reading_clear (&here);
+      return belay_future_new_error (error);
+    }
+
+  handed = g_new (Reading, 1);
+  *handed = here;
+  handed->path = g_strdup (path);
+  return belay_thread_run_owned (read_in_worker, handed, reading_free, (GDestroyNotify) g_bytes_unref);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The clock that sleeps and deadlines go by.
+ *
+ * It is CLOCK_MONOTONIC in microseconds, or, under test, a virtual clock for the whole process that stands still while
+ * anything is ready and jumps to the next timer when nothing is (context.c decides when). The virtual clock is
+ * switched on before fibers run and advanced by the thread that dispatches.
+ */
+#include "run/context.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+gboolean belay_clock_virtual;
+guint32 belay_context_seed;
+static _Atomic (gint64) virtual_now;
+
+/* The coarse clock lags by one tick of the kernel, 10 ms at most. */
+#define COARSE_LAG 20000
+
+gint64
+belay_now (void)
+{
+  if (G_UNLIKELY (belay_clock_virtual))
+    return atomic_load_explicit (&virtual_now, memory_order_relaxed);
+  return g_get_monotonic_time ();
+}
+
+gboolean
+belay_clock_surely_before (gint64 when)
+{
+  struct timespec now;
+
+  if (G_UNLIKELY (belay_clock_virtual))
+    return belay_now () < when;
+#ifdef CLOCK_MONOTONIC_COARSE
+  clock_gettime (CLOCK_MONOTONIC_COARSE, &now);
+  return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 + COARSE_LAG < when;
+#else
+  (void) now;
+  return FALSE;
+#endif
+}
+
+void
+belay_clock_set_virtual (gboolean is_virtual)
+{
+  if (is_virtual && !belay_clock_virtual)
+    atomic_store_explicit (&virtual_now, g_get_monotonic_time (), memory_order_relaxed);
+  belay_clock_virtual = is_virtual;
+}
+
+void
+belay_clock_advance_to (gint64 when)
+{
+  if (when > atomic_load_explicit (&virtual_now, memory_order_relaxed))
+    atomic_store_explicit (&virtual_now, when, memory_order_relaxed);
+}
+
+static gpointer
+debug_init (gpointer unused)
+{
+  g_auto (GStrv) words = g_strsplit (g_getenv ("BELAY_DEBUG") != NULL ? g_getenv ("BELAY_DEBUG") : "", ",", -1);
+
+  for (guint i = 0; words[i] != NULL; i++)
+    {
+      if (g_str_equal (words[i], "virtual-clock"))
+        belay_clock_set_virtual (TRUE);
+      else if (g_str_has_prefix (words[i], "seed="))
+        belay_context_seed = (guint32) strtoul (words[i] + strlen ("seed="), NULL, 10);
+      else if (*words[i] != '\0')
+        g_warning ("BELAY_DEBUG: unknown word '%s'; known are virtual-clock and seed=N", words[i]);
+    }
+  return NULL;
+}
+
+void
+belay_debug_init (void)
+{
+  static GOnce once = G_ONCE_INIT;
+
+  g_once (&once, debug_init, NULL);
+}

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Contexts: one run queue and one GSource for each GMainContext.
+ *
+ * Words. The *home* thread of a context is whoever iterates its GMainContext. An *item* is something to run there: a
+ * callback, or a fiber to be resumed. A *level* is one nested run of the queue: a fiber that suspends goes back to the
+ * innermost, so a nested main loop in a dialog, which runs on one fiber's stack, does not stall the others.
+ *
+ * Why one source: attaching and dispatching a GSource costs 400 ns and two locks, an item here a few nanoseconds. A
+ * dispatch runs a batch. It ends when nothing is ready or its time is spent (BUDGET); then the source *sits out* one
+ * turn of the main loop, in which it says it is not ready, so that sources of lower priority, above all GTK's frame
+ * clock, come to their turn however busy the fibers are.
+ *
+ * Invariants
+ *   1. head, tail, timers and all that is marked so belong to the home thread and have no lock.
+ *   2. Other threads push to `remote`, a stack of items that the home thread takes whole and reverses. A wake-up is
+ *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls.
+ *   3. The GMainContext owns the source, the source owns a reference to the context; the context's pointer back is
+ *      weak and cleared under `lock` when the source goes.
+ *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
+ *      thread costs 27 µs to wake. Never on a single processor, never with nothing in flight.
+ */
+#include "run/context.h"
+#include "run/fiber.h"
+#include "run/spin.h"
+
+#define BUDGET    4000 /* µs of one dispatch: a quarter of a frame */
+#define SPIN      50   /* µs before a poll */
+#define TRIM_STEP 256  /* stacks given back in one dispatch */
+
+__thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
+
+typedef struct
+{
+  GSource       source;
+  BelayContext *context;
+} ContextSource;
+
+static GMutex contexts_lock;      /* contexts */
+static GHashTable *contexts;      /* GMainContext → BelayContext, both weak */
+
+/* --- timers: a binary heap --- */
+
+static inline void
+put_timer (BelayContext *self, guint place, BelayTimer *timer)
+{
+  self->timers[place] = timer;
+  timer->place = place;
+}
+
+static void
+sift_up (BelayContext *self, guint place, BelayTimer *timer)
+{
+  for (; place > 1 && self->timers[place / 2]->when > timer->when; place /= 2)
+    put_timer (self, place, self->timers[place / 2]);
+  put_timer (self, place, timer);
+}
+
+static void
+sift_down (BelayContext *self, guint place, BelayTimer *timer)
+{
+  for (guint child = place * 2; child <= self->n_timers; place = child, child *= 2)
+    {
+      if (child < self->n_timers && self->timers[child + 1]->when < self->timers[child]->when)
+        child++;
+      if (self->timers[child]->when >= timer->when)
+        break;
+      put_timer (self, place, self->timers[child]);
+    }
+  put_timer (self, place, timer);
+}
+
+void
+belay_timer_disarm (BelayContext *self, BelayTimer *timer)
+{
+  BelayTimer *last;
+  guint place = timer->place;
+
+  if (place == 0)
+    return;
+  timer->place = 0;
+  last = self->timers[self->n_timers--];
+  if (last == timer)
+    return;
+  if (place > 1 && self->timers[place / 2]->when > last->when)
+    sift_up (self, place, last);
+  else
+    sift_down (self, place, last);
+}
+
+void
+belay_timer_arm (BelayContext *self, BelayTimer *timer, gint64 when)
+{
+  belay_timer_disarm (self, timer);
+  if (G_UNLIKELY (self->n_timers + 1 >= self->timers_size))
+    {
+      self->timers_size = MAX (64, self->timers_size * 2);
+      self->timers = g_renew (BelayTimer *, self->timers, self->timers_size);
+    }
+  timer->when = when;
+  sift_up (self, ++self->n_timers, timer);
+}
+
+static gboolean
+fire_timers (BelayContext *self)
+{
+  gint64 now;
+  gboolean fired = FALSE;
+
+  if (self->n_timers == 0)
+    return FALSE;
+  now = belay_now ();
+  while (self->n_timers > 0 && self->timers[1]->when <= now)
+    {
+      BelayTimer *timer = self->timers[1];
+
+      belay_timer_disarm (self, timer);
+      timer->fire (timer);
+      fired = TRUE;
+    }
+  return fired;
+}
+
+/* --- the queue --- */
+
+void
+belay_context_push_remote (BelayContext *self, BelayItem *item)
+{
+  BelayItem *newest = atomic_load_explicit (&self->remote, memory_order_relaxed);
+
+  do
+    item->next = newest;
+  while (!atomic_compare_exchange_weak_explicit (&self->remote, &newest, item, memory_order_seq_cst, memory_order_relaxed));
+
+  if (atomic_load_explicit (&self->sleeping, memory_order_seq_cst) && atomic_exchange (&self->sleeping, 0))
+    {
+      g_mutex_lock (&self->lock);
+      if (self->main_context != NULL)
+        g_main_context_wakeup (self->main_context);
+      g_mutex_unlock (&self->lock);
+    }
+}
+
+static inline gboolean
+has_remote (BelayContext *self)
+{
+  return atomic_load_explicit (&self->remote, memory_order_relaxed) != NULL;
+}
+
+static void
+take_remote (BelayContext *self)
+{
+  BelayItem *newest, *oldest = NULL, *last;
+
+  if (!has_remote (self))
+    return;
+  last = newest = atomic_exchange_explicit (&self->remote, NULL, memory_order_acquire);
+  while (newest != NULL)
+    {
+      BelayItem *next = newest->next;
+
+      newest->next = oldest;
+      oldest = newest;
+      newest = next;
+    }
+  if (self->head != NULL)
+    self->tail->next = oldest;
+  else
+    self->head = oldest;
+  self->tail = last;
+}
+
+/* Any of the first items, by the seed: what the order is must not matter. */
+BelayItem *
+belay_context_pop_random (BelayContext *self)
+{
+  BelayItem *before = NULL, *item = self->head;
+  guint n = 0;
+
+  for (BelayItem *i = item; i != NULL && n < 16; i = i->next)
+    n++;
+  self->seed = self->seed * 1664525 + 1013904223;
+  if (self->seed == 0)
+    self->seed = 1;
+  for (guint skip = (self->seed >> 8) % n; skip > 0; skip--)
+    {
+      before = item;
+      item = item->next;
+    }
+  if (before == NULL)
+    {
+      self->head = item->next;
+    }
+  else
+    {
+      before->next = item->next;
+      if (self->tail == item)
+        self->tail = before;
+    }
+  return item;
+}
+
+/* --- spinning --- */
+
+static gboolean
+spin_for_remote (BelayContext *self)
+{
+  gint64 end = 0;
+
+  if (!belay_spin_allowed () || !belay_workers_are_quick ())
+    return FALSE;
+  for (;;)
+    {
+      int cpu = belay_spin_cpu ();
+
+      atomic_store_explicit (&belay_spin_loop_cpu, cpu, memory_order_relaxed);
+      if (belay_spin_round (&belay_spin_worker_cpu, cpu, (atomic_uintptr_t *) &self->remote))
+        break;
+      if (end == 0)
+        end = g_get_monotonic_time () + SPIN;
+      else if (g_get_monotonic_time () > end)
+        break;
+    }
+  return has_remote (self);
+}
+
+/* --- the source --- */
+
+static gboolean
+context_prepare (GSource *source, int *timeout)
+{
+  BelayContext *self = ((ContextSource *) source)->context;
+
+  *timeout = -1;
+  take_remote (self);
+  if (self->sit_out || self->n_warm > BELAY_WARM_STACKS)
+    {
+      *timeout = 0;
+      return FALSE;
+    }
+  if (self->head != NULL)
+    return TRUE;
+  if (self->n_timers > 0)
+    {
+      gint64 left = self->timers[1]->when - belay_now ();
+
+      if (left <= 0)
+        return TRUE;
+      if (!belay_clock_virtual)
+        {
+          *timeout = (int) MIN ((left + 999) / 1000, G_MAXINT);
+        }
+      else if (!belay_context_has_jobs (self))
+        {
+          /* The clock jumps when a whole turn of the main loop found nothing else to do. */
+          if (self->was_idle)
+            belay_clock_advance_to (self->timers[1]->when);
+          self->was_idle = TRUE;
+          *timeout = 0;
+          return FALSE;
+        }
+    }
+  belay_workers_before_poll ();
+  if (belay_context_has_jobs (self) && spin_for_remote (self))
+    {
+      take_remote (self);
+      return TRUE;
+    }
+  atomic_store_explicit (&self->sleeping, 1, memory_order_seq_cst);
+  if (atomic_load_explicit (&self->remote, memory_order_seq_cst) != NULL)
+    {
+      atomic_store_explicit (&self->sleeping, 0, memory_order_relaxed);
+      take_remote (self);
+      return TRUE;
+    }
+  return FALSE;
+}
+
+static gboolean
+context_check (GSource *source)
+{
+  BelayContext *self = ((ContextSource *) source)->context;
+
+  atomic_store_explicit (&self->sleeping, 0, memory_order_relaxed);
+  if (self->sit_out)
+    {
+      self->sit_out = FALSE;
+      return FALSE;
+    }
+  return self->head != NULL || has_remote (self) || self->n_warm > BELAY_WARM_STACKS ||
+         (self->n_timers > 0 && self->timers[1]->when <= belay_now ());
+}
+
+static gboolean
+context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
+{
+  BelayContext *self = ((ContextSource *) source)->context;
+  BelayContext *outer_context = belay_thread.context;
+  BelayFiber *outer_fiber = self->current;
+  BelayLevel level = { .outer = self->level };
+  gint64 end = 0;
+
+  belay_context_ref (self);
+  self->level = &level;
+  self->current = NULL;
+  belay_thread.context = self;
+  self->was_idle = FALSE;
+  belay_stacks_trim (self, TRIM_STEP);
+
+  for (;;)
+    {
+      BelayItem *item;
+
+      take_remote (self);
+      fire_timers (self);
+      self->slice = BELAY_SLICE;
+      while (self->slice > 0 && (item = belay_context_pop (self)) != NULL)
+        {
+          self->slice--;
+          if (item->run != NULL)
+            item->run (item);
+          else
+            belay_fiber_resume (self, item);
+        }
+      if (self->head == NULL && !has_remote (self) &&
+          !(belay_context_has_jobs (self) && spin_for_remote (self)))
+        break;
+      if (end == 0)
+        {
+          end = g_get_monotonic_time () + BUDGET;
+        }
+      else if (g_get_monotonic_time () > end)
+        {
+          self->sit_out = TRUE;
+          break;
+        }
+    }
+
+  belay_thread.context = outer_context;
+  self->current = outer_fiber;
+  self->level = level.outer;
+  belay_context_unref (self);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+context_finalize (GSource *source)
+{
+  BelayContext *self = ((ContextSource *) source)->context;
+
+  g_mutex_lock (&contexts_lock);
+  g_mutex_lock (&self->lock);
+  g_hash_table_remove (contexts, self->main_context);
+  self->main_context = NULL;
+  self->source = NULL;
+  g_mutex_unlock (&self->lock);
+  g_mutex_unlock (&contexts_lock);
+  belay_context_unref (self);
+}
+
+static GSourceFuncs context_funcs = { context_prepare, context_check, context_dispatch, context_finalize, NULL, NULL };
+
+/* --- finding one --- */
+
+static BelayContext *
+context_new (GMainContext *main_context)
+{
+  BelayContext *self = g_malloc0 (sizeof *self);
+
+  belay_debug_init ();
+  atomic_init (&self->refs, 1);
+  g_mutex_init (&self->lock);
+  self->main_context = main_context;
+  self->seed = belay_context_seed;
+  self->source = g_source_new (&context_funcs, sizeof (ContextSource));
+  ((ContextSource *) self->source)->context = self;
+  g_source_set_static_name (self->source, "Belay");
+  g_source_set_can_recurse (self->source, TRUE);
+  g_source_attach (self->source, main_context);
+  g_source_unref (self->source);
+  return self;
+}
+
+BelayContext *
+belay_context_get_for_main (GMainContext *main_context)
+{
+  BelayContext *self;
+
+  if (main_context == NULL)
+    main_context = g_main_context_default ();
+  g_mutex_lock (&contexts_lock);
+  if (contexts == NULL)
+    contexts = g_hash_table_new (NULL, NULL);
+  self = g_hash_table_lookup (contexts, main_context);
+  if (self == NULL)
+    {
+      self = context_new (main_context);
+      g_hash_table_insert (contexts, main_context, self);
+    }
+  g_mutex_unlock (&contexts_lock);
+  return self;
+}
+
+BelayContext *
+belay_context_get (void)
+{
+  if (G_LIKELY (belay_thread.context != NULL))
+    return belay_thread.context;
+  return belay_context_get_for_main (g_main_context_get_thread_default ());
+}
+
+gboolean
+belay_context_is_home (void)
+{
+  GMainContext *main_context = g_main_context_get_thread_default ();
+  gboolean known;
+
+  if (belay_thread.context != NULL)
+    return TRUE;
+  if (main_context == NULL)
+    main_context = g_main_context_default ();
+  g_mutex_lock (&contexts_lock);
+  known = contexts != NULL && g_hash_table_contains (contexts, main_context);
+  g_mutex_unlock (&contexts_lock);
+  return known && g_main_context_is_owner (main_context);
+}
+
+static void
+context_drop (BelayContext *self, guint64 what)
+{
+  if (atomic_fetch_sub_explicit (&self->refs, what, memory_order_acq_rel) != what)
+    return;
+  belay_stacks_free (self);
+  belay_limits_free (self);
+  g_free (self->timers);
+  g_mutex_clear (&self->lock);
+  g_free (self);
+}
+
+BelayContext *
+belay_context_ref (BelayContext *self)
+{
+  atomic_fetch_add_explicit (&self->refs, 1, memory_order_relaxed);
+  return self;
+}
+
+void
+belay_context_unref (BelayContext *self)
+{
+  context_drop (self, 1);
+}
+
+void
+belay_context_add_job (BelayContext *self)
+{
+  atomic_fetch_add_explicit (&self->refs, BELAY_CONTEXT_JOB, memory_order_relaxed);
+}
+
+void
+belay_context_remove_job (BelayContext *self)
+{
+  context_drop (self, BELAY_CONTEXT_JOB);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One run queue and one source for each GMainContext. The essay is in context.c. */
+#pragma once
+
+#include "core/future-private.h"
+
+typedef struct _BelayContext BelayContext;
+typedef struct _BelayFiber   BelayFiber;
+typedef struct _BelayStack   BelayStack;
+typedef struct _BelayItem    BelayItem;
+typedef struct _BelayTimer   BelayTimer;
+typedef struct _BelayCoro    BelayCoro;
+
+/* Something to run on a context. Lies in the memory of whoever queues it, and is in one queue at a time. */
+struct _BelayItem
+{
+  BelayItem *next;
+  void     (*run) (BelayItem *item); /* NULL: a fiber, to be resumed */
+};
+
+/* Something to be called at an instant of the clock, on the context's thread. */
+struct _BelayTimer
+{
+  gint64 when;                      /* belay_now(), microseconds */
+  guint  place;                     /* in the heap, from 1; 0: not armed */
+  void (*fire) (BelayTimer *timer); /* not armed any more when called */
+};
+
+/* Where a stack was left. What the sanitizers need is in here too. */
+struct _BelayCoro
+{
+  void       *sp;
+  const void *asan_bottom;
+  gsize       asan_size;
+  void       *asan_fake;
+  void       *tsan_fiber;
+#ifdef BELAY_UCONTEXT
+  void       *ucontext;
+#endif
+};
+
+/* One nested run of the queue: fibers suspend to the innermost. On the dispatcher's stack. */
+typedef struct _BelayLevel BelayLevel;
+struct _BelayLevel
+{
+  BelayLevel *outer;
+  BelayCoro   coro;
+};
+
+#define BELAY_SLICE 64 /* fibers that run between two looks at the clock */
+
+struct _BelayContext
+{
+  /* The home thread's (whoever iterates the GMainContext). */
+  BelayItem   *head, *tail;   /* ready to run, first come first served */
+  BelayFiber  *current;       /* NULL while something else than a fiber runs */
+  BelayLevel  *level;         /* NULL outside a dispatch */
+  int          slice;         /* fibers that may still run in this slice */
+  BelayStack  *warm;          /* stacks to use next, the warmest first */
+  guint        n_warm;
+  guint        colour;
+  BelayTimer **timers;        /* a binary heap, from 1 */
+  guint        n_timers, timers_size;
+  gboolean     sit_out;       /* the budget was spent: others go first for one turn */
+  gboolean     was_idle;      /* nothing was ready at the last prepare (virtual clock) */
+  guint32      seed;          /* not 0: the next to run is chosen by chance, from this seed */
+  gpointer     limits;        /* spare limits, see limit.c */
+  gpointer     detached;      /* the scope of what nobody owns, see scope/scope.c */
+
+  char         pad1[64];
+  _Atomic (BelayItem *) remote; /* pushed by other threads, newest first */
+  atomic_int   sleeping;        /* the home thread is about to poll, or does */
+  char         pad2[64];
+
+  _Atomic (guint64) refs;     /* references, and above them the jobs on the workers whose results come here */
+  GMutex        lock;         /* main_context */
+  GMainContext *main_context; /* weak; NULL once it is gone */
+  GSource      *source;       /* weak */
+};
+
+/* This thread's part. Initial-exec: an access is one instruction, but never keep its address over a switch. */
+typedef struct
+{
+  BelayContext *context; /* whose queue this thread is running */
+} BelayThread;
+extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
+
+/* The context of the caller's thread-default GMainContext, made when it is not there (borrowed). */
+BelayContext *belay_context_get          (void);
+BelayContext *belay_context_get_for_main (GMainContext *main_context);
+BelayContext *belay_context_ref          (BelayContext *context);
+void          belay_context_unref        (BelayContext *context);
+/* A job on the workers, whose result comes here: a reference too. */
+void          belay_context_add_job      (BelayContext *context);
+void          belay_context_remove_job   (BelayContext *context);
+/* From any thread. */
+void          belay_context_push_remote  (BelayContext *context, BelayItem *item);
+/* TRUE on a thread whose queue is being run, or that owns a main context with fibers. */
+gboolean      belay_context_is_home      (void);
+
+void          belay_timer_arm            (BelayContext *context, BelayTimer *timer, gint64 when);
+void          belay_timer_disarm         (BelayContext *context, BelayTimer *timer);
+
+/* clock.c */
+extern gboolean belay_clock_virtual;
+void          belay_clock_set_virtual    (gboolean is_virtual);
+void          belay_clock_advance_to     (gint64 when);
+/* TRUE when @when is surely not yet reached; costs a fraction of reading the clock. */
+gboolean      belay_clock_surely_before  (gint64 when);
+/* The seed that new contexts choose by, 0 for none. */
+extern guint32 belay_context_seed;
+
+/* BELAY_DEBUG: "virtual-clock", "seed=N", read once. */
+void          belay_debug_init           (void);
+
+static inline void
+belay_context_push_local (BelayContext *context, BelayItem *item)
+{
+  item->next = NULL;
+  if (context->head != NULL)
+    context->tail->next = item;
+  else
+    context->head = item;
+  context->tail = item;
+}
+
+static inline void
+belay_context_push (BelayContext *context, BelayItem *item)
+{
+  if (G_LIKELY (belay_thread.context == context))
+    belay_context_push_local (context, item);
+  else
+    belay_context_push_remote (context, item);
+}
+
+#define BELAY_CONTEXT_JOB ((guint64) 1 << 32)
+
+static inline gboolean
+belay_context_has_jobs (BelayContext *context)
+{
+  return atomic_load_explicit (&context->refs, memory_order_relaxed) >= BELAY_CONTEXT_JOB;
+}
+
+BelayItem *belay_context_pop_random (BelayContext *context);
+
+static inline BelayItem *
+belay_context_pop (BelayContext *context)
+{
+  BelayItem *item = context->head;
+
+  if (G_UNLIKELY (item == NULL))
+    return NULL;
+  if (G_UNLIKELY (context->seed != 0))
+    return belay_context_pop_random (context);
+  context->head = item->next;
+  return item;
+}

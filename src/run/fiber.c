@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Fibers: functions that may wait.
+ *
+ * Words. A fiber's *record* begins with the future of its result; its *stack* is bound at the first run, so that fibers
+ * which run one after another share one that is warm. *Resume* goes from a level of the dispatch to a fiber; a fiber
+ * that *suspends* goes straight to the next one that is ready, and back to the level when there is none, when the next
+ * item is no fiber, or when the slice is spent.
+ *
+ * States: unstarted (no stack), running (context->current), ready (its item is queued), waiting (stack->wait), ended
+ * (outcome known, no stack). A wait is *deaf* or *interruptible*. What is waited for *fires*, once for each wait, from
+ * any thread; an interruption wakes the fiber, which then finds out itself what happened.
+ *
+ * Invariants
+ *   1. A fiber runs on its context's home thread only, and is never destroyed while it is suspended.
+ *   2. stack->wait != NONE exactly while it is waiting; whoever sets it to NONE queues the item. So it is queued once.
+ *   3. A wait ends only after its waiter has been unlinked or has fired: nothing of an old wait can reach a new one.
+ *   4. Deadlines are compared with the clock after every wake-up, so one that fires while the fiber is queued is
+ *      seen all the same.
+ *   5. A thread-local address is never kept over a switch.
+ */
+#include "run/fiber.h"
+
+#define FIBER_OF(i) ((BelayFiber *) ((char *) (i) - G_STRUCT_OFFSET (BelayFiber, item)))
+#define STACK_OF(p, member) ((BelayStack *) ((char *) (p) - G_STRUCT_OFFSET (BelayStack, member)))
+
+static void on_waiter (BelayWaiter *waiter);
+static void on_fired_item (BelayItem *item);
+static void on_timer (BelayTimer *timer);
+
+void
+belay_fiber_init (BelayFiber *self, BelayContext *context, BelayLimit *outer, void (*entry) (BelayFiber *), const char *site)
+{
+  belay_future_init (&self->future, BELAY_PROMISE_UNIT);
+  self->item.run = NULL;
+  self->context = context;
+  self->stack = NULL;
+  self->outer = outer;
+  self->entry = entry;
+  self->poked = NULL;
+  self->site = site;
+  self->stillborn = FALSE;
+}
+
+/* --- switching --- */
+
+static inline void
+bind_stack (BelayFiber *self, BelayStack *stack)
+{
+  self->stack = stack;
+  stack->fiber = self;
+  belay_limit_init (&stack->root);
+  stack->root.outer = self->outer;
+  stack->root.fiber = self;
+  stack->limit = &stack->root;
+  stack->epoch = 0;
+  stack->deadline = G_MAXINT64;
+  stack->wait = BELAY_WAIT_NONE;
+  stack->observed = FALSE;
+  stack->scope = NULL;
+  stack->waiter.notify = on_waiter;
+  stack->fired_item.run = on_fired_item;
+  stack->timer.fire = on_timer;
+  stack->timer.place = 0;
+}
+
+/* The next item, when it is a fiber and may run in this slice. */
+static inline BelayFiber *
+peek_fiber (BelayContext *context)
+{
+  BelayItem *item = context->head;
+
+  if (item == NULL || item->run != NULL || context->slice <= 0 || context->seed != 0)
+    return NULL;
+  return FIBER_OF (item);
+}
+
+static inline void
+drop_head (BelayContext *context)
+{
+  context->head = context->head->next;
+  context->slice--;
+}
+
+static void
+run_fibers (void)
+{
+  BelayContext *context = belay_thread.context;
+  BelayStack *stack = context->current->stack;
+
+  belay_coro_entered ();
+  for (;;)
+    {
+      BelayFiber *next;
+
+      stack->fiber->entry (stack->fiber);
+
+      belay_timer_disarm (context, &stack->timer);
+      belay_limit_clear (&stack->root);
+      stack->fiber = NULL;
+      next = peek_fiber (context);
+      if (next != NULL && next->stack == NULL)
+        {
+          drop_head (context);
+          bind_stack (next, stack);
+          context->current = next;
+          continue;
+        }
+      stack->next = context->warm;
+      context->warm = stack;
+      context->n_warm++;
+      context->current = next;
+      if (next != NULL)
+        drop_head (context);
+      belay_coro_switch (&stack->coro, next != NULL ? &next->stack->coro : &context->level->coro);
+    }
+}
+
+/* Leaves a fiber that waits or yields, and returns when it is resumed. */
+static inline void
+leave (BelayContext *context, BelayFiber *self)
+{
+  BelayFiber *next = peek_fiber (context);
+
+  if (next != NULL)
+    {
+      if (next == self)
+        {
+          drop_head (context);
+          return;
+        }
+      if (G_LIKELY (next->stack != NULL))
+        {
+          drop_head (context);
+          context->current = next;
+          belay_coro_switch (&self->stack->coro, &next->stack->coro);
+          return;
+        }
+      if (context->warm != NULL)
+        {
+          BelayStack *stack = context->warm;
+
+          drop_head (context);
+          context->warm = stack->next;
+          context->n_warm--;
+          bind_stack (next, stack);
+          context->current = next;
+          belay_coro_switch (&self->stack->coro, &stack->coro);
+          return;
+        }
+    }
+  context->current = NULL;
+  belay_coro_switch (&self->stack->coro, &context->level->coro);
+}
+
+void
+belay_fiber_resume (BelayContext *context, BelayItem *item)
+{
+  BelayFiber *self = FIBER_OF (item);
+  BelayStack *stack;
+
+  if (self->stack == NULL)
+    {
+      stack = belay_stack_get (context);
+      if (G_UNLIKELY (stack == NULL))
+        {
+          self->entry (self); /* without a stack: it only cleans up and fails */
+          return;
+        }
+      if (stack->coro.sp == NULL)
+        belay_coro_init (&stack->coro, stack->base, (gsize) ((char *) stack - stack->base), run_fibers);
+      bind_stack (self, stack);
+    }
+  context->current = self;
+  belay_coro_switch (&context->level->coro, &self->stack->coro);
+  context->current = NULL;
+}
+
+/* --- waiting --- */
+
+void
+belay_fiber_suspend (BelayFiber *self, guint8 wait, gint64 until)
+{
+  BelayStack *stack = self->stack;
+
+  if (wait == BELAY_WAIT_INTERRUPTIBLE)
+    until = MIN (until, stack->deadline);
+  if (until != G_MAXINT64 && (stack->timer.place == 0 || stack->timer.when > until))
+    belay_timer_arm (self->context, &stack->timer, until);
+  stack->wait = wait;
+  leave (self->context, self);
+}
+
+void
+belay_fiber_wake (BelayFiber *self)
+{
+  BelayStack *stack = self->stack;
+
+  if (stack->wait == BELAY_WAIT_NONE)
+    return;
+  stack->wait = BELAY_WAIT_NONE;
+  belay_context_push_local (self->context, &self->item);
+}
+
+static inline void
+fire_at_home (BelayStack *stack)
+{
+  stack->fired = TRUE;
+  belay_fiber_wake (stack->fiber);
+}
+
+static void
+on_fired_item (BelayItem *item)
+{
+  fire_at_home (STACK_OF (item, fired_item));
+}
+
+static inline void
+fire (BelayStack *stack)
+{
+  if (G_LIKELY (belay_thread.context == stack->context))
+    fire_at_home (stack);
+  else
+    belay_context_push_remote (stack->context, &stack->fired_item);
+}
+
+void
+belay_fiber_fire (BelayFiber *self)
+{
+  fire (self->stack);
+}
+
+static void
+on_waiter (BelayWaiter *waiter)
+{
+  fire (STACK_OF (waiter, waiter));
+}
+
+static void
+on_timer (BelayTimer *timer)
+{
+  BelayStack *stack = STACK_OF (timer, timer);
+
+  if (stack->fiber != NULL)
+    belay_fiber_wake (stack->fiber);
+}
+
+/* Waits on, deaf, until what was waited for has fired. */
+static void
+wait_for_fire (BelayFiber *self)
+{
+  while (!self->stack->fired)
+    belay_fiber_suspend (self, BELAY_WAIT_DEAF, G_MAXINT64);
+}
+
+void
+belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
+{
+  BelayStack *stack = self->stack;
+
+  stack->fired = FALSE;
+  stack->wait_site = site;
+  if (belay_future_add_waiter (future, &stack->waiter))
+    wait_for_fire (self);
+}
+
+static gboolean
+await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError **error)
+{
+  BelayStack *stack = self->stack;
+  GError *interruption = NULL;
+
+  stack->fired = FALSE;
+  stack->wait_site = site;
+  if (!belay_future_add_waiter (future, &stack->waiter))
+    return TRUE;
+  do
+    {
+      belay_fiber_suspend (self, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
+      if (G_LIKELY (stack->fired))
+        return TRUE;
+    }
+  while (belay_limit_check (self, site, &interruption));
+
+  if (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING)
+    {
+      /* The work uses our memory. Ask, unless others want the outcome, and see it to its end. */
+      if ((atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) == 1)
+        belay_future_ask_to_end (future);
+      wait_for_fire (self);
+      /* That it was stopped is our doing: say why. Anything else really happened, and is what counts. */
+      if (belay_future_status (future) == BELAY_STATE_REJECTED &&
+          g_error_matches (belay_future_get_error (future), G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        {
+          g_propagate_error (error, interruption);
+          return FALSE;
+        }
+      g_error_free (interruption);
+      return TRUE;
+    }
+  if (belay_future_remove_waiter (future, &stack->waiter))
+    {
+      g_propagate_error (error, interruption);
+      return FALSE;
+    }
+  /* It has just settled: that goes first, and its notification must not reach a later wait. */
+  wait_for_fire (self);
+  g_error_free (interruption);
+  return TRUE;
+}
+
+gboolean
+belay_fiber_await (BelayFiber *self, BelayFuture *future, const char *site, GError **error)
+{
+  if (G_UNLIKELY (!belay_limit_check (self, site, error)))
+    {
+      /* Nothing may use the caller's memory after this, checked late or not. */
+      if ((atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING) &&
+          belay_future_status (future) == BELAY_STATE_PENDING)
+        {
+          belay_future_ask_to_end (future);
+          belay_fiber_await_deaf (self, future, site);
+        }
+      return FALSE;
+    }
+  if (belay_future_status (future) != BELAY_STATE_PENDING)
+    return TRUE;
+  return await_pending (self, future, site, error);
+}
+
+/* --- interruptions --- */
+
+typedef struct
+{
+  BelayItem   item;
+  BelayFiber *fiber;
+  char       *reason; /* not NULL: cancel it first */
+} Poke;
+
+static void
+poke_at_home (BelayFiber *self)
+{
+  BelayStack *stack = self->stack;
+
+  if (stack == NULL)
+    return; /* not started, and looks for itself when it is; or ended */
+  if (stack->wait == BELAY_WAIT_INTERRUPTIBLE)
+    {
+      if (belay_limit_interrupts (self))
+        belay_fiber_wake (self);
+      else if (stack->deadline != G_MAXINT64 && (stack->timer.place == 0 || stack->timer.when > stack->deadline))
+        belay_timer_arm (self->context, &stack->timer, stack->deadline);
+    }
+  if (self->poked != NULL)
+    self->poked (self);
+}
+
+static void
+on_poke (BelayItem *item)
+{
+  Poke *poke = (Poke *) item;
+
+  if (poke->reason != NULL)
+    {
+      if (poke->fiber->stack != NULL)
+        belay_limit_cancel (&poke->fiber->stack->root, poke->reason);
+      else
+        poke->fiber->stillborn = TRUE;
+    }
+  poke_at_home (poke->fiber);
+  belay_future_unref_writer (&poke->fiber->future);
+  g_free (poke->reason);
+  g_free (poke);
+}
+
+static void
+send_poke (BelayFiber *self, char *reason)
+{
+  Poke *poke = g_new (Poke, 1);
+
+  belay_future_ref_writer (&self->future);
+  poke->item.run = on_poke;
+  poke->fiber = self;
+  poke->reason = reason;
+  belay_context_push (self->context, &poke->item);
+}
+
+void
+belay_fiber_poke (BelayFiber *self)
+{
+  send_poke (self, NULL);
+}
+
+void
+belay_fiber_cancel (BelayFiber *self, const char *reason)
+{
+  send_poke (self, g_strdup (reason != NULL ? reason : "cancelled"));
+}
+
+BelayFuture *
+belay_fiber_refuse (void)
+{
+  BelayFiber *self = belay_fiber_self ();
+  GError *error = NULL;
+
+  if (self == NULL || G_LIKELY (belay_limit_check (self, NULL, &error)))
+    return NULL;
+  return belay_future_new_error (error);
+}
+
+/* --- the public waits --- */
+
+gboolean
+belay_in_fiber (void)
+{
+  return belay_fiber_self () != NULL;
+}
+
+gboolean
+belay_checkpoint (GError **error)
+{
+  BelayFiber *self = belay_fiber_self ();
+
+  return self == NULL || belay_limit_check (self, NULL, error);
+}
+
+gboolean
+belay_yield (GError **error)
+{
+  BelayFiber *self = belay_fiber_self ();
+
+  if (G_UNLIKELY (self == NULL))
+    return belay_fail_no_fiber ("belay_yield", error);
+  if (G_UNLIKELY (!belay_limit_check (self, NULL, error)))
+    return FALSE;
+  belay_context_push_local (self->context, &self->item);
+  leave (self->context, self);
+  return belay_limit_check (self, NULL, error);
+}
+
+gboolean
+belay_sleep (gint64 milliseconds, GError **error)
+{
+  BelayFiber *self = belay_fiber_self ();
+  gint64 until;
+
+  if (milliseconds <= 0)
+    return belay_yield (error);
+  if (self == NULL)
+    return belay_fail_no_fiber ("belay_sleep", error);
+  if (!belay_limit_check (self, NULL, error))
+    return FALSE;
+  until = milliseconds < G_MAXINT64 / 2000 ? belay_now () + milliseconds * 1000 : G_MAXINT64;
+  self->stack->wait_site = "belay_sleep";
+  do
+    {
+      belay_fiber_suspend (self, BELAY_WAIT_INTERRUPTIBLE, until);
+      if (belay_now () >= until)
+        return TRUE;
+    }
+  while (belay_limit_check (self, NULL, error));
+  return FALSE;
+}
+
+/* An await, ended: takes its outcome and gives the interest back. */
+#define AWAIT_AND(take, fail_value)                                       \
+  BelayFiber *self = belay_fiber_self ();                                 \
+                                                                          \
+  g_return_val_if_fail (future != NULL, fail_value);                      \
+  if (G_UNLIKELY (self == NULL))                                          \
+    belay_fail_no_fiber ("belay_await", error);                           \
+  else if (G_LIKELY (belay_fiber_await (self, future, site, error)))      \
+    result = take;                                                        \
+  belay_future_unref (future);                                            \
+  return result
+
+gpointer
+belay_await_at (BelayFuture *future, GError **error, const char *site)
+{
+  gpointer result = NULL;
+
+  AWAIT_AND (belay_future_take (future, error), NULL);
+}
+
+gboolean
+belay_await_ok_at (BelayFuture *future, GError **error, const char *site)
+{
+  gboolean result = FALSE;
+
+  AWAIT_AND (belay_future_check (future, error), FALSE);
+}
+
+gboolean
+belay_await_int64_at (BelayFuture *future, gint64 *ret_value, GError **error, const char *site)
+{
+  gboolean result = FALSE;
+
+  AWAIT_AND (belay_future_take_int64 (future, ret_value, error), FALSE);
+}
+
+gboolean
+belay_await_double_at (BelayFuture *future, double *ret_value, GError **error, const char *site)
+{
+  gboolean result = FALSE;
+
+  AWAIT_AND (belay_future_take_double (future, ret_value, error), FALSE);
+}
+
+gboolean
+belay_await_pointer_at (BelayFuture *future, gpointer *ret_value, GError **error, const char *site)
+{
+  gboolean result = FALSE;
+
+  AWAIT_AND (belay_future_take_pointer (future, ret_value, error), FALSE);
+}
+
+/* The functions behind the macros, for bindings. */
+gpointer
+(belay_await) (BelayFuture *future, GError **error)
+{
+  return belay_await_at (future, error, NULL);
+}
+
+gboolean
+(belay_await_ok) (BelayFuture *future, GError **error)
+{
+  return belay_await_ok_at (future, error, NULL);
+}
+
+gboolean
+(belay_await_int64) (BelayFuture *future, gint64 *ret_value, GError **error)
+{
+  return belay_await_int64_at (future, ret_value, error, NULL);
+}
+
+gboolean
+(belay_await_double) (BelayFuture *future, double *ret_value, GError **error)
+{
+  return belay_await_double_at (future, ret_value, error, NULL);
+}
+
+gboolean
+(belay_await_pointer) (BelayFuture *future, gpointer *ret_value, GError **error)
+{
+  return belay_await_pointer_at (future, ret_value, error, NULL);
+}

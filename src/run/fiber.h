@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Fibers, their stacks, and the limits (cancellation, deadline) that they observe. */
+#pragma once
+
+#include "run/context.h"
+
+typedef struct _BelayLimit BelayLimit;
+
+/*
+ * A limit: what a checkpoint obeys. Scopes, time-outs, shields and the roots of fibers are limits, linked outwards from
+ * the innermost. See limit.c.
+ */
+struct _BelayLimit
+{
+  const BelayPlainClass *klass;  /* of a time-out or shield, which are guards */
+  BelayLimit  *outer;
+  BelayFiber  *fiber;            /* whose stack it is on; NULL: a stored scope's */
+  _Atomic (gint64) deadline;     /* its own; G_MAXINT64: none */
+  atomic_bool  cancelled;
+  gboolean     shield;           /* nothing from outside is observed */
+  guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
+  void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
+  _Atomic (char *) reason;       /* why it was cancelled */
+  gint64       saved_deadline;   /* the fiber's, before the push */
+  guint        saved_epoch;
+};
+
+struct _BelayFiber
+{
+  BelayFuture   future;  /* the result; the block begins with it */
+  BelayItem     item;
+  BelayContext *context;
+  BelayStack   *stack;   /* from the first run to the end */
+  BelayLimit   *outer;   /* what its root limit is inside of; lives longer than the fiber */
+  void        (*entry) (BelayFiber *self);
+  void        (*poked) (BelayFiber *self); /* after its limits changed; may be NULL */
+  const char   *site;
+  gboolean      stillborn; /* cancelled before it started */
+};
+
+enum { BELAY_WAIT_NONE, BELAY_WAIT_DEAF, BELAY_WAIT_INTERRUPTIBLE };
+
+/* What a fiber needs while it runs. At the top of its stack, so an unstarted fiber costs its record alone. */
+struct _BelayStack
+{
+  BelayCoro    coro;
+  BelayStack  *next;            /* in the pool */
+  char        *base;            /* lowest usable address, above the guard page */
+  gsize        size;            /* from there up, this included */
+  BelayFiber  *fiber;
+  BelayContext *context;
+  BelayLimit  *limit;           /* the innermost */
+  BelayLimit   root;
+  gint64       deadline;        /* the effective one, as of `epoch` */
+  guint        epoch;           /* when all limits were last found not cancelled */
+  guint8       wait;
+  gboolean     fired;           /* what was waited for has come */
+  gboolean     observed;        /* some limit has its `observed` set */
+  BelayWaiter  waiter;
+  BelayItem    fired_item;      /* when it came from another thread */
+  BelayTimer   timer;
+  gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
+  const char  *wait_site;
+  guint        valgrind_id;
+};
+
+#define BELAY_WARM_STACKS 1024
+
+/* --- stack.c --- */
+BelayStack *belay_stack_get    (BelayContext *context);
+void        belay_stacks_trim  (BelayContext *context, guint max);
+void        belay_stacks_free  (BelayContext *context);
+
+/* --- switch.c --- */
+void        belay_coro_init    (BelayCoro *coro, void *bottom, gsize size, void (*entry) (void));
+void        belay_coro_switch  (BelayCoro *from, BelayCoro *to);
+/* To be called first on a new stack. */
+void        belay_coro_entered (void);
+void        belay_coro_free    (BelayCoro *coro);
+
+/* --- fiber.c --- */
+/* Sets the record up; the caller fills entry and queues the item. */
+void        belay_fiber_init   (BelayFiber *self, BelayContext *context, BelayLimit *outer, void (*entry) (BelayFiber *),
+                                const char *site);
+/* From a context's dispatch: runs it until it suspends or ends. */
+void        belay_fiber_resume (BelayContext *context, BelayItem *item);
+/* Suspends until fired, or, when interruptible, until an interruption may be there. */
+void        belay_fiber_suspend (BelayFiber *self, guint8 wait, gint64 until);
+/* On the home thread: ends its wait, whatever it is for. */
+void        belay_fiber_wake   (BelayFiber *self);
+/* What was waited for has come: from any thread, once for each wait. */
+void        belay_fiber_fire   (BelayFiber *self);
+/* From any thread, holding a reference: its limits have changed, so its wait may be over. */
+void        belay_fiber_poke   (BelayFiber *self);
+/* From any thread, holding a reference: cancels the fiber alone. One that has not started never runs its function. */
+void        belay_fiber_cancel (BelayFiber *self, const char *reason);
+/* Waits for the outcome, not consumed. FALSE: interrupted, error set. */
+gboolean    belay_fiber_await  (BelayFiber *self, BelayFuture *future, const char *site, GError **error);
+/* The same, deaf to cancellation and deadlines. */
+void        belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site);
+
+static inline BelayFiber *
+belay_fiber_self (void)
+{
+  BelayContext *context = belay_thread.context;
+
+  return context != NULL ? context->current : NULL;
+}
+
+/* --- limit.c --- */
+extern atomic_uint belay_limit_epoch; /* counts cancellations and changes of deadlines, in the whole program */
+
+void        belay_limit_init      (BelayLimit *limit);
+void        belay_limit_clear     (BelayLimit *limit);
+/* Makes it the innermost of a running fiber; the caller fills deadline and shield first. */
+void        belay_limit_push      (BelayFiber *fiber, BelayLimit *limit);
+/* Takes it out, innermost or not. */
+void        belay_limit_pop       (BelayFiber *fiber, BelayLimit *limit);
+/* TRUE when this call was the first to cancel. */
+gboolean    belay_limit_cancel    (BelayLimit *limit, const char *reason);
+gboolean    belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error);
+/* Whether an interruptible wait of the fiber must end now; brings its effective deadline up to date. */
+gboolean    belay_limit_interrupts (BelayFiber *fiber);
+/* The caller pokes the fibers inside. */
+void        belay_limit_set_deadline (BelayLimit *limit, gint64 deadline);
+/* TRUE when the limit or what is outside of it is cancelled. From any thread. */
+gboolean    belay_limit_is_cancelled (BelayLimit *limit);
+/* The reason that a guard left now, inside @limit and what is around it, gets. */
+BelayReason belay_limit_reason    (BelayFiber *fiber);
+void        belay_limits_free     (BelayContext *context);
+BelayLimit *belay_limit_alloc     (BelayContext *context);
+void        belay_limit_free      (BelayContext *context, BelayLimit *limit);
+
+static inline gboolean
+belay_limit_check (BelayFiber *fiber, const char *site, GError **error)
+{
+  if (G_LIKELY (fiber->stack->epoch == atomic_load_explicit (&belay_limit_epoch, memory_order_acquire) &&
+                fiber->stack->deadline == G_MAXINT64))
+    return TRUE;
+  return belay_limit_check_slow (fiber, site, error);
+}
+
+/* NULL, or a rejected future when the calling fiber is cancelled or past its deadline: then nothing may start. */
+BelayFuture *belay_fiber_refuse (void);
+
+/* --- worker.c --- */
+/* Something to do on a worker. */
+typedef struct _BelayWork BelayWork;
+struct _BelayWork
+{
+  BelayWork *next;
+  void     (*work) (BelayWork *work);
+};
+void        belay_workers_submit      (BelayWork *work);
+/* The caller is about to sleep: work that no worker has taken up yet gets one. */
+void        belay_workers_before_poll (void);
+/* TRUE when jobs have lately been so short that waiting for one is best done awake. */
+gboolean    belay_workers_are_quick   (void);
+/* Counts what the end of the program waits for. */
+void        belay_pending_add         (int n);

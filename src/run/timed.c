@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Futures that know the time: delay and with_timeout.
+ *
+ * The timer belongs to the context's home thread, and the source may settle and the result be dropped on any other. So
+ * each of these only queues an item of the block's at home, where all is decided in order: the first that finds it
+ * undone does it. Each queued item, and the armed timer, holds the writing end of the result.
+ */
+#include "run/context.h"
+
+typedef struct
+{
+  BelayFuture   result; /* first: the block is freed as a future */
+  BelayTimer    timer;
+  BelayItem     start, settled, dropped;
+  BelayWaiter   waiter;
+  BelayContext *context;
+  BelayFuture  *source; /* NULL: a delay */
+  gint64        when;
+  gint64        milliseconds;
+  gboolean      over;   /* home */
+} Timed;
+
+#define TIMED_OF(p, member) ((Timed *) ((char *) (p) - G_STRUCT_OFFSET (Timed, member)))
+
+static void
+drop_hold (Timed *self)
+{
+  BelayContext *context = self->context;
+
+  belay_future_unref_writer (&self->result);
+  belay_context_unref (context);
+}
+
+static void
+queue (Timed *self, BelayItem *item)
+{
+  belay_future_ref_writer (&self->result);
+  belay_context_push (belay_context_ref (self->context), item);
+}
+
+/* At home. TRUE the first time. */
+static gboolean
+end (Timed *self)
+{
+  if (self->over)
+    return FALSE;
+  self->over = TRUE;
+  if (self->timer.place != 0)
+    {
+      belay_timer_disarm (self->context, &self->timer);
+      drop_hold (self);
+    }
+  return TRUE;
+}
+
+static void
+on_timer (BelayTimer *timer)
+{
+  Timed *self = TIMED_OF (timer, timer);
+
+  self->over = TRUE;
+  if (self->source == NULL)
+    {
+      belay_future_settle (&self->result, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
+    }
+  else if (belay_future_remove_waiter (self->source, &self->waiter))
+    {
+      belay_future_settle_error (&self->result, g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %"
+                                                             G_GINT64_FORMAT " ms", self->milliseconds));
+      g_clear_pointer (&self->source, belay_future_unref);
+      drop_hold (self); /* the waiter's */
+    }
+  else
+    {
+      self->over = FALSE; /* it has just settled, and is on its way here */
+    }
+  drop_hold (self);
+}
+
+static void
+on_settled (BelayItem *item)
+{
+  Timed *self = TIMED_OF (item, settled);
+
+  if (end (self))
+    belay_future_settle_copy (&self->result, self->source);
+  g_clear_pointer (&self->source, belay_future_unref);
+  drop_hold (self);
+}
+
+static void
+on_source (BelayWaiter *waiter)
+{
+  Timed *self = TIMED_OF (waiter, waiter);
+
+  belay_context_push (self->context, &self->settled); /* with the hold that the waiter had */
+}
+
+static void
+on_dropped (BelayItem *item)
+{
+  Timed *self = TIMED_OF (item, dropped);
+
+  if (end (self) && self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
+    {
+      g_clear_pointer (&self->source, belay_future_unref);
+      drop_hold (self); /* the waiter's */
+    }
+  drop_hold (self);
+}
+
+static void
+on_cancel (gpointer data)
+{
+  Timed *self = data;
+
+  queue (self, &self->dropped);
+}
+
+static void
+on_start (BelayItem *item)
+{
+  Timed *self = TIMED_OF (item, start);
+
+  if (!self->over)
+    {
+      belay_future_ref_writer (&self->result);
+      belay_context_ref (self->context);
+      belay_timer_arm (self->context, &self->timer, self->when);
+    }
+  drop_hold (self);
+}
+
+static BelayFuture *
+timed_new (BelayFuture *source, gint64 milliseconds)
+{
+  Timed *self = g_new0 (Timed, 1);
+
+  /* Two holds of ours: the start's, and the waiter's or, for a delay, one that is dropped below. */
+  belay_future_init (&self->result, 1 + 2 * BELAY_PROMISE_UNIT);
+  self->result.on_cancel = on_cancel;
+  self->result.cancel_data = self;
+  self->timer.fire = on_timer;
+  self->start.run = on_start;
+  self->settled.run = on_settled;
+  self->dropped.run = on_dropped;
+  self->waiter.notify = on_source;
+  self->context = belay_context_ref (belay_context_ref (belay_context_get ()));
+  self->source = source;
+  self->milliseconds = milliseconds;
+  self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
+  if (belay_thread.context == self->context)
+    on_start (&self->start);
+  else
+    belay_context_push (self->context, &self->start);
+  if (source == NULL)
+    drop_hold (self);
+  else if (!belay_future_add_waiter (source, &self->waiter))
+    belay_context_push (self->context, &self->settled);
+  return &self->result;
+}
+
+BelayFuture *
+belay_future_with_timeout (BelayFuture *future, gint64 milliseconds)
+{
+  g_return_val_if_fail (future != NULL, NULL);
+  return timed_new (future, milliseconds);
+}
+
+BelayFuture *
+belay_future_delay (gint64 milliseconds)
+{
+  return timed_new (NULL, milliseconds);
+}

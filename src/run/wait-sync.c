@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The wait of a plain thread: a waiter that signals a condition. */
+#include "run/context.h"
+
+typedef struct
+{
+  BelayWaiter waiter;
+  GMutex      lock; /* done */
+  GCond       cond;
+  gboolean    done;
+} SyncWait;
+
+static void
+on_settled (BelayWaiter *waiter)
+{
+  SyncWait *wait = (SyncWait *) waiter;
+
+  g_mutex_lock (&wait->lock);
+  wait->done = TRUE;
+  g_cond_signal (&wait->cond);
+  g_mutex_unlock (&wait->lock);
+}
+
+gboolean
+belay_future_wait_sync (BelayFuture *future, GError **error)
+{
+  SyncWait wait = { .waiter = { .notify = on_settled } };
+
+  g_return_val_if_fail (future != NULL, FALSE);
+
+  if (belay_future_status (future) == BELAY_STATE_PENDING && belay_context_is_home ())
+    {
+      g_critical ("belay_future_wait_sync: this thread runs fibers, one of which may have to produce the outcome");
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a thread that runs fibers must not block for a future");
+      return FALSE;
+    }
+  g_mutex_init (&wait.lock);
+  g_cond_init (&wait.cond);
+  if (belay_future_add_waiter (future, &wait.waiter))
+    {
+      g_mutex_lock (&wait.lock);
+      while (!wait.done)
+        g_cond_wait (&wait.cond, &wait.lock);
+      g_mutex_unlock (&wait.lock);
+    }
+  g_cond_clear (&wait.cond);
+  g_mutex_clear (&wait.lock);
+  return belay_future_check (future, error);
+}

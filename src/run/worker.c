@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Workers: the threads that run what blocks.
+ *
+ * Words. *Work* is a node in the pool's queue. A worker is *busy*, *spinning* (looking for work, awake) or *parked*.
+ *
+ * Waking a parked thread costs tens of microseconds, so at most one worker spins, a bounded while, before it parks, and
+ * work given meanwhile costs nothing to hand over. A busy worker is trusted to come back soon: another is woken, or
+ * started, only when there is none awake, when a thread is about to sleep while its work lies untouched
+ * (before_poll), or when jobs have lately been long.
+ *
+ * Invariants
+ *   1. The queue is first in, first out, under `queue.lock`, which is held for a few instructions.
+ *   2. Whoever adds work looks for a spinner or an awake worker *after* adding; whoever stops spinning or parks looks
+ *      at the queue *after* saying so. So work is never left with everybody parked.
+ *
+ * Threads are never joined; one that is parked for long ends, all but the last.
+ */
+#include "run/fiber.h"
+#include "run/spin.h"
+
+#include <time.h>
+
+#define SPIN        50    /* µs a worker looks for work before it parks */
+#define QUICK       20000 /* ns: the average job that is worth waiting for awake */
+#define SAMPLE      16    /* one job of so many is timed */
+#define IDLE_LIFE   (10 * G_USEC_PER_SEC)
+
+static struct
+{
+  atomic_flag  lock; /* head, tail */
+  BelayWork   *head, *tail;
+  char         pad[64];
+  atomic_uintptr_t n; /* how many wait */
+} queue = { .lock = ATOMIC_FLAG_INIT };
+
+static atomic_int n_workers, n_parked;
+static atomic_bool spinning;
+static atomic_int average_ns;
+
+static GMutex park_lock; /* n_wakeups */
+static GCond park_cond;
+static guint n_wakeups;
+
+static atomic_uint n_pending;
+
+static BelayWork *
+take_work (void)
+{
+  BelayWork *work;
+
+  if (atomic_load_explicit (&queue.n, memory_order_acquire) == 0)
+    return NULL;
+  belay_spin_lock (&queue.lock);
+  work = queue.head;
+  if (work != NULL)
+    {
+      queue.head = work->next;
+      atomic_fetch_sub_explicit (&queue.n, 1, memory_order_relaxed);
+    }
+  belay_spin_unlock (&queue.lock);
+  return work;
+}
+
+gboolean
+belay_workers_are_quick (void)
+{
+  return atomic_load_explicit (&average_ns, memory_order_relaxed) < QUICK;
+}
+
+static inline gint64
+now_ns (void)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return now.tv_sec * G_GINT64_CONSTANT (1000000000) + now.tv_nsec;
+}
+
+static gpointer worker_main (gpointer data);
+
+static int
+max_workers (void)
+{
+  return CLAMP ((int) g_get_num_processors () * 4, 8, 64);
+}
+
+static void
+wake_one (void)
+{
+  int n = atomic_load (&n_workers);
+
+  if (atomic_load (&n_parked) > 0)
+    {
+      g_mutex_lock (&park_lock);
+      n_wakeups++;
+      g_cond_signal (&park_cond);
+      g_mutex_unlock (&park_lock);
+    }
+  else if (n < max_workers () && atomic_compare_exchange_strong (&n_workers, &n, n + 1))
+    {
+      g_autoptr (GError) error = NULL;
+      GThread *thread = g_thread_try_new ("belay-worker", worker_main, NULL, &error);
+
+      if (thread != NULL)
+        {
+          g_thread_unref (thread);
+        }
+      else
+        {
+          atomic_fetch_sub (&n_workers, 1);
+          if (n == 0)
+            g_error ("no thread can be started for blocking work: %s", error->message);
+        }
+    }
+}
+
+/* TRUE when there is work after all. */
+static gboolean
+spin_for_work (void)
+{
+  gint64 end = 0;
+  gboolean found = FALSE;
+
+  if (!belay_spin_allowed () || atomic_exchange (&spinning, TRUE))
+    return FALSE;
+  for (;;)
+    {
+      int cpu = belay_spin_cpu ();
+
+      atomic_store_explicit (&belay_spin_worker_cpu, cpu, memory_order_relaxed);
+      for (int i = 0; i < 16 && !found; i++)
+        {
+          found = atomic_load_explicit (&queue.n, memory_order_relaxed) != 0;
+          belay_spin_pause ();
+        }
+      if (found)
+        break;
+      if (end == 0)
+        end = g_get_monotonic_time () + SPIN;
+      else if (g_get_monotonic_time () > end)
+        break;
+      else if (cpu == atomic_load_explicit (&belay_spin_loop_cpu, memory_order_relaxed))
+        sched_yield ();
+    }
+  atomic_store (&spinning, FALSE);
+  return found || atomic_load (&queue.n) != 0;
+}
+
+/* FALSE when this thread has been idle for so long that it ends. */
+static gboolean
+park (void)
+{
+  gint64 end = g_get_monotonic_time () + IDLE_LIFE;
+  gboolean stay = TRUE;
+
+  g_mutex_lock (&park_lock);
+  atomic_fetch_add (&n_parked, 1);
+  while (atomic_load (&queue.n) == 0 && n_wakeups == 0 && stay)
+    {
+      if (!g_cond_wait_until (&park_cond, &park_lock, end))
+        {
+          stay = atomic_load (&queue.n) != 0 || n_wakeups > 0 || atomic_load (&n_workers) <= 1;
+          end = g_get_monotonic_time () + IDLE_LIFE;
+        }
+    }
+  if (n_wakeups > 0)
+    n_wakeups--;
+  atomic_fetch_sub (&n_parked, 1);
+  if (!stay)
+    atomic_fetch_sub (&n_workers, 1);
+  g_mutex_unlock (&park_lock);
+  return stay;
+}
+
+static gpointer
+worker_main (gpointer data)
+{
+  for (guint n = 0;;)
+    {
+      BelayWork *work = take_work ();
+
+      if (work == NULL)
+        {
+          if (!spin_for_work () && !park ())
+            return NULL;
+          continue;
+        }
+      if (atomic_load_explicit (&queue.n, memory_order_relaxed) > 0 && !belay_workers_are_quick () &&
+          !atomic_load_explicit (&spinning, memory_order_relaxed))
+        wake_one ();
+      if (n++ % SAMPLE == 0)
+        {
+          gint64 begin = now_ns ();
+          int average = atomic_load_explicit (&average_ns, memory_order_relaxed);
+
+          work->work (work);
+          average += (int) ((MIN (now_ns () - begin, 1000000) - average) / 4);
+          atomic_store_explicit (&average_ns, average, memory_order_relaxed);
+        }
+      else
+        {
+          work->work (work);
+        }
+    }
+}
+
+void
+belay_workers_submit (BelayWork *work)
+{
+  work->next = NULL;
+  belay_spin_lock (&queue.lock);
+  if (queue.head != NULL)
+    queue.tail->next = work;
+  else
+    queue.head = work;
+  queue.tail = work;
+  atomic_fetch_add (&queue.n, 1);
+  belay_spin_unlock (&queue.lock);
+
+  if (atomic_load (&spinning))
+    return;
+  /* A thread that runs a queue comes to before_poll() soon; another may not. */
+  if (belay_thread.context == NULL || atomic_load (&n_workers) - atomic_load (&n_parked) == 0)
+    wake_one ();
+}
+
+void
+belay_workers_before_poll (void)
+{
+  if (G_UNLIKELY (atomic_load_explicit (&queue.n, memory_order_relaxed) != 0) && !atomic_load (&spinning))
+    wake_one ();
+}
+
+/* --- what the end of the program waits for --- */
+
+void
+belay_pending_add (int n)
+{
+  if (atomic_fetch_add (&n_pending, (guint) n) + (guint) n == 0)
+    g_main_context_wakeup (NULL);
+}
+
+guint
+belay_get_n_pending (void)
+{
+  return atomic_load (&n_pending);
+}

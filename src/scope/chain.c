@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Chains: callbacks on futures, owned by a scope.
+ *
+ * A chain is linked in its scope from the call to its end. When its future is known an item is queued at home; the
+ * callback runs there if the scope is still open and not cancelled, so never after the owner said it is over. Closing
+ * drops the chains that still wait, and with them the interest in their futures; one whose notification is under way
+ * finds the scope closing and drops itself.
+ */
+#include "scope/scope-private.h"
+
+struct _BelayChain
+{
+  BelayChain    *prev, *next; /* the scope's lock */
+  BelayWaiter    waiter;
+  BelayItem      item;
+  BelayScope    *scope;       /* a reference */
+  BelayFuture   *future;
+  BelayChainFunc func;
+  gpointer       data;
+};
+
+#define CHAIN_OF(p, member) ((BelayChain *) ((char *) (p) - G_STRUCT_OFFSET (BelayChain, member)))
+
+static void
+chain_free (BelayChain *self)
+{
+  belay_future_unref (self->future);
+  belay_scope_unref (self->scope);
+  g_free (self);
+}
+
+/* FALSE when a close has taken it off already. */
+static gboolean
+unlink_chain (BelayChain *self)
+{
+  BelayScope *scope = self->scope;
+  gboolean linked;
+
+  belay_spin_lock (&scope->lock);
+  linked = self->prev != NULL || scope->chains == self;
+  if (linked)
+    {
+      if (self->prev != NULL)
+        self->prev->next = self->next;
+      else
+        scope->chains = self->next;
+      if (self->next != NULL)
+        self->next->prev = self->prev;
+    }
+  belay_spin_unlock (&scope->lock);
+  return linked;
+}
+
+static void
+run_chain (BelayItem *item)
+{
+  BelayChain *self = CHAIN_OF (item, item);
+  BelayScope *scope = self->scope;
+  GError *error = NULL;
+
+  if (unlink_chain (self) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
+      !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
+    {
+      if (scope->state <= BELAY_SCOPE_JOINING)
+        {
+          belay_scope_child_failed (scope, error);
+        }
+      else
+        {
+          belay_sink_error (error, "a chained callback whose scope is closed", scope->site);
+          g_error_free (error);
+        }
+    }
+  chain_free (self);
+}
+
+static void
+on_settled (BelayWaiter *waiter)
+{
+  BelayChain *self = CHAIN_OF (waiter, waiter);
+
+  belay_context_push (self->scope->context, &self->item);
+}
+
+/* At home, so that no close comes between the link and the waiter. */
+static void
+register_chain (BelayItem *item)
+{
+  BelayChain *self = CHAIN_OF (item, item);
+  BelayScope *scope = self->scope;
+  gboolean accepted;
+
+  self->item.run = run_chain;
+  belay_spin_lock (&scope->lock);
+  accepted = scope->state == BELAY_SCOPE_OPEN;
+  if (accepted)
+    {
+      self->next = scope->chains;
+      if (self->next != NULL)
+        self->next->prev = self;
+      scope->chains = self;
+    }
+  belay_spin_unlock (&scope->lock);
+  if (!accepted)
+    chain_free (self);
+  else if (!belay_future_add_waiter (self->future, &self->waiter))
+    belay_context_push (scope->context, &self->item);
+}
+
+void
+belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, gpointer data)
+{
+  BelayChain *self;
+
+  g_return_if_fail (scope != NULL && future != NULL && func != NULL);
+
+  self = g_new0 (BelayChain, 1);
+  self->waiter.notify = on_settled;
+  self->item.run = register_chain;
+  self->scope = belay_scope_ref (scope);
+  self->future = future;
+  self->func = func;
+  self->data = data;
+  if (belay_thread.context == scope->context)
+    register_chain (&self->item);
+  else
+    belay_context_push_remote (scope->context, &self->item);
+}
+
+void
+belay_chains_drop (BelayScope *scope)
+{
+  for (;;)
+    {
+      BelayChain *self;
+
+      belay_spin_lock (&scope->lock);
+      self = scope->chains;
+      if (self != NULL)
+        {
+          scope->chains = self->next;
+          if (self->next != NULL)
+            self->next->prev = NULL;
+          self->prev = self->next = NULL;
+        }
+      belay_spin_unlock (&scope->lock);
+      if (self == NULL)
+        return;
+      if (belay_future_remove_waiter (self->future, &self->waiter))
+        chain_free (self);
+    }
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Guards: what the end of a variable's block does, and its explicit forms.
+ *
+ * A guard is a pointer variable; NULL holds nothing. Every way out takes the pointer out of the variable before anything
+ * else, so that running its clean-up again does nothing. A release that nobody asked for has nowhere to return an
+ * error to: it goes to the innermost scope of the fiber, where belay_check() and the scope's close find it.
+ */
+#include "scope/scope-private.h"
+
+#include <errno.h>
+
+static inline gpointer
+take (gpointer variable)
+{
+  gpointer *pointer = variable;
+
+  return g_steal_pointer (pointer);
+}
+
+static gint64
+release_timeout (BelayFiber *fiber)
+{
+  for (BelayLimit *limit = fiber->stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
+    {
+      BelayScope *scope = belay_scope_of_limit (limit);
+
+      if (scope != NULL)
+        return scope->release_timeout;
+    }
+  return fiber->stack->scope != NULL ? ((BelayScope *) fiber->stack->scope)->release_timeout : BELAY_RELEASE_TIMEOUT;
+}
+
+static gboolean
+close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **error)
+{
+  gboolean ok;
+
+  if (belay_resource_tag (resource) != BELAY_TAG_SCOPE)
+    return belay_resource_close (resource, reason, release_timeout (fiber), error);
+  ok = belay_scope_finish (resource, reason, error);
+  belay_scope_unref (resource);
+  return ok;
+}
+
+void
+belay_release (gpointer variable)
+{
+  gpointer resource;
+  BelayFiber *fiber;
+  g_autofree char *name = NULL;
+  GError *error = NULL;
+  int saved_errno = errno;
+
+  g_return_if_fail (variable != NULL);
+
+  resource = take (variable);
+  if (resource == NULL)
+    return;
+  fiber = belay_fiber_self ();
+  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
+    {
+      belay_resource_drop (resource);
+    }
+  else if (fiber == NULL)
+    {
+      belay_resource_schedule (NULL, resource, NULL);
+    }
+  else
+    {
+      name = g_strdup (belay_resource_name (resource));
+      if (!close_here (fiber, resource, belay_limit_reason (fiber), &error))
+        {
+          /* The cancellation itself is seen by the body; what else failed is not. */
+          if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            {
+              g_error_free (error);
+            }
+          else
+            {
+              g_prefix_error (&error, "closing a %s: ", name);
+              belay_scope_add_error (belay_scope_innermost (fiber), error);
+            }
+        }
+    }
+  errno = saved_errno;
+}
+
+gboolean
+belay_close (gpointer variable, GError **error)
+{
+  gpointer resource;
+  BelayFiber *fiber;
+  BelayReason reason;
+
+  g_return_val_if_fail (variable != NULL, FALSE);
+
+  resource = take (variable);
+  if (resource == NULL)
+    return TRUE;
+  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
+    {
+      belay_resource_drop (resource);
+      return TRUE;
+    }
+  fiber = belay_fiber_self ();
+  if (fiber == NULL)
+    {
+      belay_resource_schedule (NULL, resource, NULL);
+      return TRUE;
+    }
+  reason = belay_limit_reason (fiber);
+  return close_here (fiber, resource, reason == BELAY_REASON_LEFT ? BELAY_REASON_OK : reason, error);
+}
+
+gboolean
+belay_commit (gpointer variable, GError **error)
+{
+  gpointer resource;
+  BelayFiber *fiber;
+  g_autoptr (GError) close_error = NULL;
+  gboolean ok;
+
+  g_return_val_if_fail (variable != NULL, FALSE);
+
+  resource = take (variable);
+  if (resource == NULL)
+    {
+      g_critical ("belay_commit: the variable holds nothing");
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "there is nothing to commit");
+      return FALSE;
+    }
+  fiber = belay_fiber_self ();
+  if (fiber == NULL)
+    {
+      belay_resource_drop (resource);
+      return belay_fail_no_fiber ("belay_commit", error);
+    }
+  ok = belay_limit_check (fiber, NULL, error) && belay_resource_commit (resource, error);
+  if (!close_here (fiber, resource, ok ? BELAY_REASON_OK : belay_limit_reason (fiber), &close_error))
+    belay_scope_add_error (belay_scope_innermost (fiber), g_steal_pointer (&close_error));
+  return ok;
+}
+
+/* The steps of BELAY_WITH: 0 opened or not, 1 the body runs, 2 the else part runs, 3 over. */
+int
+belay_with_next (int step, gpointer variable, GError **error)
+{
+  switch (step)
+    {
+    case 0:
+      return *(gpointer *) variable != NULL ? 1 : 2;
+    case 1:
+      return belay_close (variable, error) ? 3 : 2;
+    default:
+      return 3;
+    }
+}
+
+/* --- closing without waiting --- */
+
+static gboolean
+close_now (gpointer data, GError **error)
+{
+  gpointer resource = data;
+
+  return close_here (belay_fiber_self (), resource, BELAY_REASON_OK, error);
+}
+
+BelayFuture *
+belay_close_start (gpointer variable)
+{
+  gpointer resource;
+
+  g_return_val_if_fail (variable != NULL, NULL);
+
+  resource = take (variable);
+  if (resource == NULL)
+    return belay_future_new_done ();
+  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
+    {
+      belay_resource_drop (resource);
+      return belay_future_new_done ();
+    }
+  return belay_task_detached (belay_context_get (), close_now, resource, NULL, NULL);
+}
+
+/* --- time-outs and shields --- */
+
+static void
+small_limit_release (gpointer data)
+{
+  BelayLimit *limit = data;
+  BelayFiber *fiber = limit->fiber;
+
+  if (G_UNLIKELY (fiber == NULL || fiber != belay_fiber_self ()))
+    {
+      g_critical ("a time-out or shield belongs to the block and the fiber that made it");
+      return;
+    }
+  belay_limit_pop (fiber, limit);
+  belay_limit_clear (limit);
+  belay_limit_free (fiber->context, limit);
+}
+
+static const BelayPlainClass timeout_class = { BELAY_TAG_INSTANT, "BelayTimeout", NULL, NULL, small_limit_release, NULL };
+static const BelayPlainClass shield_class = { BELAY_TAG_INSTANT, "BelayShield", NULL, NULL, small_limit_release, NULL };
+
+BelayTimeout *
+belay_timeout (gint64 milliseconds)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  BelayLimit *limit;
+
+  if (G_UNLIKELY (fiber == NULL))
+    {
+      belay_fail_no_fiber ("belay_timeout", NULL);
+      return NULL;
+    }
+  limit = belay_limit_alloc (fiber->context);
+  limit->klass = &timeout_class;
+  atomic_init (&limit->deadline, belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000);
+  belay_limit_push (fiber, limit);
+  return (BelayTimeout *) limit;
+}
+
+gboolean
+belay_timeout_expired (BelayTimeout *timeout)
+{
+  g_return_val_if_fail (timeout != NULL, FALSE);
+  return ((BelayLimit *) timeout)->observed == BELAY_REASON_DEADLINE;
+}
+
+BelayShield *
+belay_shield (void)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  BelayLimit *limit;
+
+  if (G_UNLIKELY (fiber == NULL))
+    {
+      belay_fail_no_fiber ("belay_shield", NULL);
+      return NULL;
+    }
+  limit = belay_limit_alloc (fiber->context);
+  limit->klass = &shield_class;
+  limit->shield = TRUE;
+  belay_limit_push (fiber, limit);
+  return (BelayShield *) limit;
+}

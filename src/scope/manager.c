@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Managers: one function that acquires, lends and releases, in a fiber of its own.
+ *
+ * States: acquiring (the function runs up to its yield), lent (it waits in the yield, the guard is the body's), leaving
+ * (the guard is being closed: the function runs on from the yield), over. Two futures carry it: `entered`, which gives
+ * the guard to whoever opened, and `left`, which tells the function how the body ended.
+ *
+ * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
+ * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation.
+ *
+ * All of it happens on the home thread.
+ */
+#include "scope/scope-private.h"
+
+struct _BelayManager
+{
+  BelayPlain       base;
+  BelayManagerFunc func;
+  gpointer         data;
+  gpointer         value;
+  BelayPromise    *entered;  /* until the yield */
+  BelayPromise    *left;
+  BelayFuture     *left_future;
+  BelayFuture     *done;     /* the function's result */
+  BelayTask       *task;     /* while `entered` is unanswered */
+  BelayReason      reason;
+  GError          *told;     /* what the yield said of the body */
+  gboolean         has_yielded;
+};
+
+static gboolean manager_close (gpointer data, BelayReason reason, GError **error);
+static void manager_abandon (gpointer data);
+static void manager_free (gpointer data);
+
+static const BelayPlainClass manager_class = { BELAY_PLAIN_TAG, "BelayManager", manager_close, NULL, manager_abandon,
+                                               manager_free };
+
+static void
+manager_free (gpointer data)
+{
+  BelayManager *self = data;
+
+  belay_promise_unref (self->left);
+  belay_future_unref (self->left_future);
+  g_clear_pointer (&self->done, belay_future_unref);
+  g_clear_error (&self->told);
+  g_free (self);
+}
+
+static gboolean
+manager_close (gpointer data, BelayReason reason, GError **error)
+{
+  BelayManager *self = data;
+
+  self->reason = reason;
+  belay_promise_resolve (self->left);
+  return belay_await_ok (belay_future_ref (self->done), error);
+}
+
+/* The function did not end in time. It is told, and its fiber is drained at the end of the program. */
+static void
+manager_abandon (gpointer data)
+{
+  BelayManager *self = data;
+
+  belay_fiber_cancel ((BelayFiber *) self->done, "its release deadline has passed");
+}
+
+static gboolean
+manager_run (gpointer data, GError **error)
+{
+  BelayManager *self = data;
+  GError *failure = NULL;
+  gboolean ok = belay_check_result (self->func (self, self->data, &failure), &failure, "a manager function");
+
+  if (self->has_yielded)
+    {
+      /* Handing on what the yield said of the body is no failure to release. */
+      if (!ok && self->told != NULL && g_error_matches (failure, self->told->domain, self->told->code) &&
+          g_str_equal (failure->message, self->told->message))
+        {
+          g_error_free (failure);
+          return TRUE;
+        }
+      if (!ok)
+        g_propagate_error (error, failure);
+      return ok;
+    }
+
+  /* It ended before it lent anything: nobody has the guard, so this is the end of it. */
+  if (ok)
+    {
+      g_critical ("a manager function ended without belay_manager_yield()");
+      failure = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_MISUSE, "the manager function ended without a yield");
+    }
+  belay_promise_reject (self->entered, failure);
+  belay_promise_unref (self->entered);
+  manager_free (self);
+  return TRUE;
+}
+
+static void
+on_dropped (gpointer data)
+{
+  BelayManager *self = data;
+
+  belay_fiber_cancel (&self->task->fiber, "nobody waits for it any more");
+}
+
+BelayFuture *
+belay_manager_open (BelayManagerFunc func, gpointer data)
+{
+  BelayFuture *entered;
+  BelayManager *self;
+
+  g_return_val_if_fail (func != NULL, NULL);
+
+  entered = belay_fiber_refuse ();
+  if (entered != NULL)
+    return entered;
+  self = belay_plain_new (BelayManager, &manager_class);
+  self->func = func;
+  self->data = data;
+  self->left = belay_promise_new ();
+  self->left_future = belay_promise_get_future (self->left);
+  self->entered = belay_promise_new ();
+  entered = belay_promise_get_future (self->entered);
+  self->task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, NULL, NULL, NULL);
+  self->done = belay_future_ref (&self->task->fiber.future);
+  belay_promise_on_cancel (self->entered, on_dropped, self);
+  belay_task_start_detached (self->task);
+  return entered;
+}
+
+gboolean
+belay_manager_yield (BelayManager *self, gpointer value, GError **error)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  BelayPromise *entered;
+
+  g_return_val_if_fail (self != NULL, FALSE);
+
+  if (fiber == NULL || self->has_yielded || &self->task->fiber != fiber)
+    {
+      g_critical ("belay_manager_yield: to be called once, by the manager function");
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a manager yields once, in its own fiber");
+      return FALSE;
+    }
+  if (!belay_limit_check (fiber, NULL, error))
+    return FALSE;
+
+  self->value = value;
+  self->has_yielded = TRUE;
+  /* From here on, to its end, the function hears of no cancellation of its opening. */
+  fiber->stack->root.shield = TRUE;
+  entered = g_steal_pointer (&self->entered);
+  belay_promise_resolve_resource (entered, self);
+  belay_promise_unref (entered);
+  belay_fiber_await_deaf (fiber, self->left_future, "belay_manager_yield");
+
+  switch (self->reason)
+    {
+    case BELAY_REASON_OK:
+      return TRUE;
+    case BELAY_REASON_CANCELLED:
+      self->told = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the body was cancelled");
+      break;
+    case BELAY_REASON_DEADLINE:
+      self->told = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "the body ran out of time");
+      break;
+    case BELAY_REASON_ERROR:
+      self->told = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_FAILED, "the body failed");
+      break;
+    case BELAY_REASON_LEFT:
+      self->told = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_FAILED, "the body was left without a word");
+      break;
+    }
+  if (error != NULL)
+    *error = g_error_copy (self->told);
+  return FALSE;
+}
+
+gpointer
+belay_manager_get_value (BelayManager *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return self->value;
+}

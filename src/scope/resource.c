@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Resources: one way to close everything, whatever it is.
+ *
+ * A resource is a GObject that implements BelayResource, or a struct that begins with a BelayPlain. The first word of
+ * either leads to a class, whose first word is a GType or a tag, and no GType has the tag's bits.
+ *
+ * A *close* is run in a fiber, under a shield whose deadline bounds it. When a checkpoint in it finds its time up,
+ * `abandon` is called at once, since what the close is stuck in may need that to end at all. After that the error is
+ * RELEASE_TIMEOUT, whatever the close says of it.
+ *
+ * A *scheduled* release is for places that cannot wait. Those of one dispatch are one batch: a fiber of the context runs
+ * them one after another in the order in which they were scheduled, which, for the guards of a function, is newest first.
+ */
+#include "scope/scope-private.h"
+
+G_DEFINE_INTERFACE (BelayResource, belay_resource, G_TYPE_OBJECT)
+
+static void
+belay_resource_default_init (BelayResourceInterface *iface)
+{
+}
+
+static inline const BelayPlainClass *
+plain_class (gpointer resource)
+{
+  const BelayPlainClass *klass = *(const BelayPlainClass **) resource;
+
+  return (klass->tag & 3) != 0 ? klass : NULL;
+}
+
+gsize
+belay_resource_tag (gpointer resource)
+{
+  const BelayPlainClass *klass = plain_class (resource);
+
+  return klass != NULL ? klass->tag : 0;
+}
+
+const char *
+belay_resource_name (gpointer resource)
+{
+  const BelayPlainClass *klass = plain_class (resource);
+
+  return klass != NULL ? klass->name : G_OBJECT_TYPE_NAME (resource);
+}
+
+void
+belay_resource_free (gpointer resource)
+{
+  const BelayPlainClass *klass = plain_class (resource);
+
+  if (klass == NULL)
+    g_object_unref (resource);
+  else if (klass->free != NULL)
+    klass->free (resource);
+}
+
+gpointer
+belay_plain_alloc (gsize size, const BelayPlainClass *klass)
+{
+  BelayPlain *plain;
+
+  g_return_val_if_fail (size >= sizeof (BelayPlain) && klass != NULL && klass->tag == BELAY_PLAIN_TAG, NULL);
+
+  plain = g_malloc0 (size);
+  plain->klass = klass;
+  return plain;
+}
+
+/* --- closing in a fiber --- */
+
+typedef struct
+{
+  BelayLimit limit; /* first */
+  gpointer   resource;
+} Release;
+
+static void
+abandon (gpointer resource)
+{
+  const BelayPlainClass *klass = plain_class (resource);
+
+  if (klass != NULL)
+    {
+      if (klass->abandon != NULL)
+        klass->abandon (resource);
+    }
+  else if (BELAY_RESOURCE_GET_IFACE (resource)->abandon != NULL)
+    {
+      BELAY_RESOURCE_GET_IFACE (resource)->abandon (resource);
+    }
+}
+
+static void
+on_expired (BelayLimit *limit)
+{
+  abandon (((Release *) limit)->resource);
+}
+
+static gboolean
+run_close (gpointer resource, BelayReason reason, GError **error)
+{
+  const BelayPlainClass *klass = plain_class (resource);
+
+  if (klass != NULL)
+    return klass->close == NULL || klass->close (resource, reason, error);
+  return BELAY_RESOURCE_GET_IFACE (resource)->close == NULL ||
+         BELAY_RESOURCE_GET_IFACE (resource)->close (resource, reason, error);
+}
+
+gboolean
+belay_resource_close (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  const char *name = belay_resource_name (resource);
+  Release release;
+  GError *failure = NULL;
+  gboolean ok;
+
+  belay_limit_init (&release.limit);
+  release.limit.shield = TRUE;
+  release.limit.expired = on_expired;
+  release.resource = resource;
+  if (timeout != G_MAXINT64)
+    atomic_init (&release.limit.deadline, belay_now () + timeout);
+  belay_limit_push (fiber, &release.limit);
+  ok = run_close (resource, reason, &failure);
+  belay_limit_pop (fiber, &release.limit);
+
+  if (G_UNLIKELY (release.limit.observed != 0))
+    {
+      ok = FALSE;
+      g_clear_error (&failure);
+      failure = g_error_new (BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT, "closing a %s took longer than its release "
+                             "deadline; it was ended by force", name);
+    }
+  else
+    {
+      ok = belay_check_result (ok, &failure, name);
+    }
+  belay_resource_free (resource);
+  if (!ok)
+    g_propagate_error (error, failure);
+  return ok;
+}
+
+gboolean
+belay_resource_commit (gpointer resource, GError **error)
+{
+  const BelayPlainClass *klass = plain_class (resource);
+  gboolean (*commit) (gpointer, GError **);
+  BelayFiber *fiber = belay_fiber_self ();
+  GError *failure = NULL;
+  BelayLimit shield;
+  gboolean ok;
+
+  if (klass != NULL)
+    commit = klass->commit;
+  else
+    commit = (gboolean (*) (gpointer, GError **)) BELAY_RESOURCE_GET_IFACE (resource)->commit;
+  if (commit == NULL)
+    {
+      g_critical ("a %s has nothing to commit: close it", belay_resource_name (resource));
+      g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a %s has nothing to commit", belay_resource_name (resource));
+      return FALSE;
+    }
+  belay_limit_init (&shield);
+  shield.shield = TRUE;
+  belay_limit_push (fiber, &shield);
+  ok = commit (resource, &failure);
+  belay_limit_pop (fiber, &shield);
+  ok = belay_check_result (ok, &failure, belay_resource_name (resource));
+  if (!ok)
+    g_propagate_error (error, failure);
+  return ok;
+}
+
+/* --- scheduled releases --- */
+
+typedef struct _Scheduled Scheduled;
+struct _Scheduled
+{
+  Scheduled  *next;
+  gpointer    resource;
+  const char *site;
+};
+
+typedef struct _Batch Batch;
+struct _Batch
+{
+  Batch        *next;    /* batches that have not begun */
+  BelayContext *context;
+  Scheduled    *first, **end;
+};
+
+static atomic_flag batches_lock = ATOMIC_FLAG_INIT; /* batches, and their lists until they begin */
+static Batch *batches;
+
+static gboolean
+run_batch (gpointer data, GError **error)
+{
+  Batch *self = data;
+
+  belay_spin_lock (&batches_lock);
+  for (Batch **link = &batches; *link != NULL; link = &(*link)->next)
+    if (*link == self)
+      {
+        *link = self->next;
+        break;
+      }
+  belay_spin_unlock (&batches_lock);
+
+  while (self->first != NULL)
+    {
+      Scheduled *scheduled = self->first;
+      const char *name = belay_resource_name (scheduled->resource);
+      g_autoptr (GError) failure = NULL;
+      gboolean ok;
+
+      self->first = scheduled->next;
+      if (belay_resource_tag (scheduled->resource) == BELAY_TAG_SCOPE)
+        {
+          ok = belay_scope_finish (scheduled->resource, BELAY_REASON_LEFT, &failure);
+          belay_scope_unref (scheduled->resource);
+        }
+      else
+        {
+          ok = belay_resource_close (scheduled->resource, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, &failure);
+        }
+      if (!ok && !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        {
+          g_autofree char *what = g_strconcat ("closing a ", name, NULL);
+
+          belay_sink_error (failure, what, scheduled->site);
+        }
+      g_free (scheduled);
+    }
+  g_free (self);
+  return TRUE;
+}
+
+void
+belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
+{
+  Scheduled *scheduled = g_new0 (Scheduled, 1);
+  Batch *batch, *fresh = g_new0 (Batch, 1);
+
+  scheduled->resource = resource;
+  scheduled->site = site;
+  fresh->context = context != NULL ? context : belay_context_get ();
+  belay_spin_lock (&batches_lock);
+  for (batch = batches; batch != NULL && batch->context != fresh->context; batch = batch->next)
+    ;
+  if (batch == NULL)
+    {
+      batch = fresh;
+      batch->end = &batch->first;
+      batch->next = batches;
+      batches = batch;
+    }
+  *batch->end = scheduled;
+  batch->end = &scheduled->next;
+  belay_spin_unlock (&batches_lock);
+
+  if (batch == fresh)
+    belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, NULL, NULL));
+  else
+    g_free (fresh);
+}
+
+void
+belay_resource_drop (gpointer resource)
+{
+  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
+    abandon (resource);
+  else
+    belay_resource_schedule (NULL, resource, NULL);
+}
+
+BelayFuture *
+belay_resource_future (gpointer resource)
+{
+  g_return_val_if_fail (resource != NULL, NULL);
+  return belay_future_new_pointer (resource, belay_resource_drop);
+}
+
+gboolean
+belay_promise_resolve_resource (BelayPromise *promise, gpointer resource)
+{
+  g_return_val_if_fail (promise != NULL && resource != NULL, FALSE);
+  return belay_promise_resolve_pointer (promise, resource, belay_resource_drop);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the library itself knows of scopes, tasks and resources. */
+#pragma once
+
+#include "run/fiber.h"
+#include "run/spin.h"
+
+typedef struct _BelayTask  BelayTask;
+typedef struct _BelayEntry BelayEntry;
+typedef struct _BelayChain BelayChain;
+
+/* Tags of Belay's own plain classes; applications use BELAY_PLAIN_TAG. */
+#define BELAY_TAG_INSTANT ((gsize) 1) /* `abandon` is the whole release: at once, anywhere, without an error */
+#define BELAY_TAG_SCOPE   ((gsize) 2) /* a scope, which bounds its releases itself */
+
+#define BELAY_RELEASE_TIMEOUT (5 * G_USEC_PER_SEC)
+
+/* A fiber that runs a user's function, and its place among its scope's children. */
+struct _BelayTask
+{
+  BelayFiber     fiber; /* first: the block is freed as a future */
+  BelayFunc      func;
+  BelayValueFunc value_func;
+  gpointer       data;
+  GDestroyNotify destroy_data;
+  GDestroyNotify destroy;      /* of a value that nobody took */
+  BelayScope    *scope;
+  BelayTask     *prev, *next;  /* the scope's lock */
+  gboolean       group;        /* its failure is the scope's, whoever holds the future */
+};
+
+typedef enum { BELAY_SCOPE_OPEN, BELAY_SCOPE_JOINING, BELAY_SCOPE_RELEASING, BELAY_SCOPE_CLOSED } BelayScopeState;
+
+struct _BelayScope
+{
+  BelayPlain      base;
+  atomic_int      refs;
+  BelayLimit      limit;
+  BelayContext   *context;         /* its home */
+  const char     *site;
+  gint64          release_timeout; /* µs; G_MAXINT64: for ever */
+
+  atomic_flag     lock;            /* all below */
+  guint8          state;
+  gboolean        is_root;         /* a fiber's own: `inside` is the fiber's root limit while it is open */
+  BelayLimit     *inside;          /* the limit that children are in */
+  BelayFiber     *body;            /* the fiber whose body it interrupts; NULL: a stored scope */
+  BelayFiber     *closer;          /* who closes it */
+  guint           n_children;
+  BelayTask      *children;
+  BelayEntry     *entries;         /* newest first */
+  BelayChain     *chains;
+  GPtrArray      *errors;          /* of GError */
+  gboolean        child_cancelled; /* a child ended CANCELLED */
+  BelayFuture    *closed;          /* made when a second closer comes */
+  GCancellable   *cancellable;     /* made when it is asked for */
+};
+
+/* --- resource.c --- */
+const char *belay_resource_name    (gpointer resource);
+gsize       belay_resource_tag     (gpointer resource);
+/* Closes in the current fiber, shielded and bounded, and gives the memory back. */
+gboolean    belay_resource_close   (gpointer resource, BelayReason reason, gint64 timeout, GError **error);
+gboolean    belay_resource_commit  (gpointer resource, GError **error);
+void        belay_resource_free    (gpointer resource);
+/* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. A GDestroyNotify. */
+void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
+void        belay_resource_drop    (gpointer resource);
+
+/* --- task.c --- */
+BelayTask  *belay_task_new         (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayValueFunc value_func,
+                                    gpointer data, GDestroyNotify destroy_data, GDestroyNotify destroy, const char *site);
+/* Starts it under a scope; FALSE: refused, its future is rejected and its data freed. */
+gboolean    belay_task_start       (BelayTask *task, BelayScope *scope);
+/* Ends one that was not started: (transfer full) @error. */
+void        belay_task_refuse      (BelayTask *task, GError *error);
+/* Starts one that belongs to nobody; the end of the program waits for it. */
+void        belay_task_start_detached (BelayTask *task);
+/* Its fiber is cancelled when the last interest in its future is dropped. */
+void        belay_task_cancel_when_dropped (BelayTask *task);
+/* A future of what @func makes, in a detached fiber that is cancelled when nobody waits any more. */
+BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpointer data, GDestroyNotify destroy_data,
+                                    const char *site);
+
+/* --- scope.c --- */
+/* The fiber's own scope, made when it is needed. */
+BelayScope *belay_scope_root_of    (BelayFiber *fiber);
+BelayScope *belay_scope_innermost  (BelayFiber *fiber);
+/* Closes in the current fiber. The error is that of belay_scope_close(). */
+gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);
+/* (transfer full) @error */
+void        belay_scope_add_error  (BelayScope *scope, GError *error);
+/* A child of the group has failed: (transfer full) @error. */
+void        belay_scope_child_failed (BelayScope *scope, GError *error);
+void        belay_scope_leave_child (BelayScope *scope, BelayTask *task);
+void        belay_scope_poke_children (BelayScope *scope);
+BelayScope *belay_scope_of_limit   (BelayLimit *limit);
+
+/* --- chain.c --- */
+void        belay_chains_drop      (BelayScope *scope);

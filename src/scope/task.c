@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Tasks: fibers that run a user's function, and end as a scope's children must.
+ *
+ * The end of a task, in order: the function returns; its own scope, if it made one, is closed (children joined, entries
+ * released); the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
+ * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
+ *
+ * Whose is a failure? A member of a group's (belay_scope_spawn) is the scope's. Another child's is that of whoever holds
+ * its future; when nobody does, it is the scope's too, so that no error is lost.
+ */
+#include "scope/scope-private.h"
+
+static void
+drop_data (BelayTask *self)
+{
+  if (self->destroy_data != NULL)
+    self->destroy_data (self->data);
+}
+
+/* Decides the outcome and leaves the scope. (transfer full) @error. */
+static void
+conclude (BelayTask *self, gpointer value, GError *error)
+{
+  BelayFuture *future = &self->fiber.future;
+  BelayScope *scope = self->scope;
+
+  if (G_LIKELY (error == NULL))
+    {
+      if (self->value_func == NULL)
+        {
+          belay_future_settle (future, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
+        }
+      else
+        {
+          BelayAux aux = { .destroy = self->destroy };
+
+          if (!belay_future_settle (future, BELAY_KIND_POINTER, (BelayValue) { .p = value }, aux))
+            belay_value_clear (BELAY_KIND_POINTER, (BelayValue) { .p = value }, aux);
+        }
+    }
+  else
+    {
+      gboolean taken = belay_future_has_interest (future) && !self->group;
+      gboolean cancelled = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+
+      if (value != NULL)
+        belay_value_clear (BELAY_KIND_POINTER, (BelayValue) { .p = value }, (BelayAux) { .destroy = self->destroy });
+      if (scope != NULL && cancelled)
+        scope->child_cancelled = TRUE;
+      if (!taken && !cancelled)
+        {
+          if (self->group)
+            atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
+          if (scope != NULL)
+            belay_scope_child_failed (scope, g_error_copy (error));
+          else
+            belay_sink_error (error, "a detached fiber", self->fiber.site);
+        }
+      belay_future_settle_error (future, error);
+    }
+  if (scope != NULL)
+    belay_scope_leave_child (scope, self);
+  else
+    belay_pending_add (-1);
+  belay_future_unref_writer (future);
+}
+
+/* Refuses to run: no stack, or cancelled before it began. (transfer full) @error. */
+static void
+fail_unstarted (BelayTask *self, GError *error)
+{
+  drop_data (self);
+  conclude (self, NULL, error);
+}
+
+static void
+task_entry (BelayFiber *fiber)
+{
+  BelayTask *self = (BelayTask *) fiber;
+  BelayStack *stack = fiber->stack;
+  gpointer value = NULL;
+  GError *error = NULL;
+  gboolean ok;
+
+  if (G_UNLIKELY (stack == NULL))
+    {
+      fail_unstarted (self, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
+                                                 "there is no memory for one more fiber's stack; see vm.max_map_count "
+                                                 "and the limits of the process"));
+      return;
+    }
+  if (G_UNLIKELY (fiber->stillborn || !belay_limit_check (fiber, fiber->site, &error)))
+    {
+      fiber->stack = NULL;
+      if (error == NULL)
+        error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "cancelled before it began");
+      fail_unstarted (self, error);
+      return;
+    }
+
+  if (self->value_func != NULL)
+    {
+      value = self->value_func (self->data, &error);
+      ok = value != NULL;
+    }
+  else
+    {
+      ok = self->func (self->data, &error);
+    }
+  if (G_UNLIKELY (ok != (error == NULL)))
+    ok = belay_check_result (ok, &error, fiber->site != NULL ? fiber->site : "a fiber's function");
+  drop_data (self);
+
+  if (G_UNLIKELY (stack->scope != NULL))
+    {
+      GError *scope_error = NULL;
+      BelayReason reason = ok ? BELAY_REASON_OK : belay_limit_reason (fiber);
+
+      if (reason == BELAY_REASON_LEFT)
+        reason = BELAY_REASON_ERROR;
+      if (!belay_scope_finish (stack->scope, reason, &scope_error))
+        {
+          /* The body's error stays on top, except that of a cancellation which a failed child caused. */
+          if (error == NULL)
+            error = scope_error;
+          else
+            g_error_free (scope_error);
+        }
+      belay_scope_unref (stack->scope);
+    }
+  fiber->stack = NULL;
+  conclude (self, value, error);
+}
+
+/* The limits around a fiber have changed: so have those around the children of the scopes in it. */
+static void
+task_poked (BelayFiber *fiber)
+{
+  for (BelayLimit *limit = fiber->stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
+    {
+      BelayScope *scope = belay_scope_of_limit (limit);
+
+      if (scope != NULL)
+        belay_scope_poke_children (scope);
+    }
+  if (fiber->stack->scope != NULL)
+    belay_scope_poke_children (fiber->stack->scope);
+}
+
+BelayTask *
+belay_task_new (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayValueFunc value_func, gpointer data,
+                GDestroyNotify destroy_data, GDestroyNotify destroy, const char *site)
+{
+  BelayTask *self = g_new (BelayTask, 1);
+
+  belay_fiber_init (&self->fiber, context, outer, task_entry, site);
+  self->fiber.poked = task_poked;
+  self->func = func;
+  self->value_func = value_func;
+  self->data = data;
+  self->destroy_data = destroy_data;
+  self->destroy = destroy;
+  self->scope = NULL;
+  self->group = FALSE;
+  return self;
+}
+
+void
+belay_task_refuse (BelayTask *self, GError *error)
+{
+  drop_data (self);
+  belay_future_settle_error (&self->fiber.future, error);
+  belay_future_unref_writer (&self->fiber.future);
+}
+
+gboolean
+belay_task_start (BelayTask *self, BelayScope *scope)
+{
+  gboolean accepted;
+
+  belay_spin_lock (&scope->lock);
+  accepted = scope->state == BELAY_SCOPE_OPEN || (scope->state == BELAY_SCOPE_JOINING && scope->n_children > 0);
+  accepted = accepted && !atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
+  if (G_LIKELY (accepted))
+    {
+      self->scope = scope;
+      self->fiber.outer = scope->inside;
+      self->prev = NULL;
+      self->next = scope->children;
+      if (self->next != NULL)
+        self->next->prev = self;
+      scope->children = self;
+      scope->n_children++;
+    }
+  belay_spin_unlock (&scope->lock);
+
+  if (G_LIKELY (accepted))
+    {
+      belay_context_push (self->fiber.context, &self->fiber.item);
+      return TRUE;
+    }
+  belay_task_refuse (self, belay_scope_is_cancelled (scope)
+                             ? g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the scope is cancelled")
+                             : g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope is closed"));
+  return FALSE;
+}
+
+void
+belay_task_start_detached (BelayTask *self)
+{
+  belay_pending_add (1);
+  belay_context_push (self->fiber.context, &self->fiber.item);
+}
+
+static void
+on_dropped (gpointer data)
+{
+  BelayTask *self = data;
+
+  belay_fiber_cancel (&self->fiber, "nobody waits for it any more");
+}
+
+void
+belay_task_cancel_when_dropped (BelayTask *self)
+{
+  self->fiber.future.on_cancel = on_dropped;
+  self->fiber.future.cancel_data = self;
+}
+
+BelayFuture *
+belay_task_detached (BelayContext *context, BelayFunc func, gpointer data, GDestroyNotify destroy_data, const char *site)
+{
+  BelayTask *task = belay_task_new (context, NULL, func, NULL, data, destroy_data, NULL, site);
+  BelayFuture *future = belay_future_ref (&task->fiber.future);
+
+  belay_task_start_detached (task);
+  return future;
+}
+
+/* --- the public spawns --- */
+
+static BelayFuture *
+spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy, const char *site)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  BelayFuture *future;
+  BelayScope *scope;
+  BelayTask *task;
+
+  if (fiber == NULL)
+    {
+      task = belay_task_new (belay_context_get (), NULL, func, value_func, data, NULL, destroy, site);
+      future = belay_future_ref (&task->fiber.future);
+      belay_task_start_detached (task);
+      return future;
+    }
+  future = belay_fiber_refuse ();
+  if (G_UNLIKELY (future != NULL))
+    return future;
+  scope = belay_scope_innermost (fiber);
+  task = belay_task_new (scope->context, NULL, func, value_func, data, NULL, destroy, site);
+  future = belay_future_ref (&task->fiber.future);
+  belay_task_start (task, scope);
+  return future;
+}
+
+BelayFuture *
+belay_spawn_at (BelayFunc func, gpointer data, const char *site)
+{
+  g_return_val_if_fail (func != NULL, NULL);
+  return spawn (func, NULL, data, NULL, site);
+}
+
+BelayFuture *
+belay_spawn_value_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy, const char *site)
+{
+  g_return_val_if_fail (func != NULL, NULL);
+  return spawn (NULL, func, data, destroy, site);
+}
+
+BelayFuture *
+(belay_spawn) (BelayFunc func, gpointer data)
+{
+  return belay_spawn_at (func, data, NULL);
+}
+
+BelayFuture *
+(belay_spawn_value) (BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+{
+  return belay_spawn_value_at (func, data, destroy, NULL);
+}
+
+gboolean
+belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNotify destroy)
+{
+  BelayTask *task;
+
+  g_return_val_if_fail (scope != NULL && func != NULL, FALSE);
+
+  task = belay_task_new (scope->context, NULL, func, NULL, data, destroy, NULL, scope->site);
+  task->group = TRUE;
+  return belay_task_start (task, scope);
+}
+
+BelayFuture *
+belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, GDestroyNotify destroy_data,
+                         GDestroyNotify destroy)
+{
+  BelayFuture *future;
+  BelayTask *task;
+
+  g_return_val_if_fail (scope != NULL && func != NULL, NULL);
+
+  task = belay_task_new (scope->context, NULL, NULL, func, data, destroy_data, destroy, scope->site);
+  task->group = TRUE;
+  future = belay_future_ref (&task->fiber.future);
+  belay_task_start (task, scope);
+  return future;
+}
+
+BelayFuture *
+belay_open (BelayValueFunc func, gpointer data)
+{
+  BelayFuture *future;
+  BelayTask *task;
+
+  g_return_val_if_fail (func != NULL, NULL);
+  future = belay_fiber_refuse ();
+  if (G_UNLIKELY (future != NULL))
+    return future;
+  task = belay_task_new (belay_context_get (), NULL, NULL, func, data, NULL, belay_resource_drop, NULL);
+  belay_task_cancel_when_dropped (task);
+  future = belay_future_ref (&task->fiber.future);
+  belay_task_start_detached (task);
+  return future;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The rows of a query, packed; and the packer that makes them. */
+#pragma once
+
+#include <belay/belay-sqlite.h>
+
+/* The names of a statement's columns, shared by all its results. */
+typedef struct
+{
+  gatomicrefcount refs;
+  guint           n;
+  const char     *names[];
+} SqliteNames;
+
+SqliteNames *belay_sqlite_names_new   (sqlite3_stmt *stmt);
+SqliteNames *belay_sqlite_names_ref   (SqliteNames *names);
+void         belay_sqlite_names_unref (SqliteNames *names);
+
+/* Belongs to a connection, and is used for one result after another. Clear it before the first. */
+typedef struct
+{
+  guint8  *block;     /* room for the head of a result, then packed rows */
+  gsize    used, size;
+  guint32 *offsets;   /* of each row in @block */
+  guint    n_rows, n_offsets;
+} SqlitePacker;
+
+/* Begins a result. FALSE: no memory. */
+gboolean         belay_sqlite_packer_begin  (SqlitePacker *packer);
+/* Adds the row that @stmt stands on. SQLITE_OK, _NOMEM or _TOOBIG. */
+int              belay_sqlite_packer_add    (SqlitePacker *packer, sqlite3_stmt *stmt, guint n_columns);
+/* Ends it (transfer full). NULL: no memory. */
+BelaySqliteRows *belay_sqlite_packer_finish (SqlitePacker *packer, SqliteNames *names);
+void             belay_sqlite_packer_clear  (SqlitePacker *packer);
