@@ -676,12 +676,11 @@ write_await_cancelled (gpointer data, GError **error)
   g_assert_nonnull (file);
   for (int i = 0; i < 5; i++)
     {
-      g_autoptr (GError) local = NULL;
+      /* refused when the time is up before it is asked for, finished when it is up after */
       belay_auto (BelayTimeout) limit = belay_timeout (0);
+      g_autoptr (BelayFuture) future = belay_file_write_text (file, piece);
 
-      /* the write is refused when the time is up before it is asked for, and finished when it is up after */
-      belay_await_ok (belay_file_write_text (file, piece), &local);
-      g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_assert_error (belay_future_get_error (future), G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
       g_assert_true (belay_close (&limit, error));
     }
   for (int i = 0; i < 5; i++)
@@ -778,6 +777,7 @@ replace_committed (gpointer data, GError **error)
   g_autofree char *folder = make_folder ("committed");
   g_autofree char *path = g_build_filename (folder, "target", NULL);
 
+  g_unlink (path);
   for (int there = 0; there < 2; there++)
     {
       belay_auto (BelayFile) file = belay_await (belay_file_replace (path), error);
@@ -1295,12 +1295,10 @@ replace_killed (void)
 static gboolean
 descriptors (gpointer data, GError **error)
 {
-  g_autofree char *committed = test_tmp_path ("committed/target");
   guint fds = 0;
 
   for (int i = 0; i < 3; i++)
     {
-      g_unlink (committed);
       g_assert_true (create_leaves_content (NULL, error));
       g_assert_true (replace_committed (NULL, error));
       g_assert_true (replace_left (NULL, error));

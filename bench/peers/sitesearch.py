@@ -195,9 +195,9 @@ def parse(body, charset, url, origin):
 
 def extract(body, charset, url, origin):
     try:
-        parser = etree.HTMLParser(encoding=charset)
+        parser = etree.HTMLParser(encoding=charset, huge_tree=True)
     except LookupError:                     # a charset nobody knows: libxml2 guesses
-        parser = etree.HTMLParser()
+        parser = etree.HTMLParser(huge_tree=True)
     try:
         root = etree.fromstring(body, parser)
     except etree.XMLSyntaxError:

@@ -31,14 +31,13 @@ page_new (const char *url)
 {
   Page *page = g_new0 (Page, 1);
 
-  page->url = g_strdup (url);
+  page->url = url;
   return page;
 }
 
 void
 page_free (Page *page)
 {
-  g_free (page->url);
   g_free (page->title);
   g_free (page->text);
   g_free (page->error);
@@ -251,26 +250,30 @@ parser_run (Parser *parser, const char *html, gsize size, const char *charset)
          (parser->title == NULL || g_utf8_validate_len (parser->title->str, parser->title->len, NULL));
 }
 
-/* The URLs of the same origin that the page leads to, each once. */
+/* The names of the pages of the site that this one leads to, each once. */
 static GPtrArray *
-resolve_links (const Parser *parser, const char *page_url, const char *origin)
+resolve_links (const Parser *parser, const PageJob *job)
 {
   g_auto (UrlBase) base = { 0 };
   g_autoptr (GString) url = g_string_new (NULL);
   g_autoptr (GHashTable) seen = g_hash_table_new (g_str_hash, g_str_equal);
   GPtrArray *found = g_ptr_array_new_with_free_func (g_free);
 
-  url_base_set (&base, page_url);
+  url_base_set (&base, job->address);
   if (parser->base_href != NULL && url_resolve (&base, parser->base_href, url))
     url_base_set (&base, url->str);
 
   for (const char *href = parser->hrefs->str; href < parser->hrefs->str + parser->hrefs->len; href += strlen (href) + 1)
-    if (url_resolve (&base, href, url) && g_str_has_prefix (url->str, origin) && !g_hash_table_contains (seen, url->str))
-      {
-        char *copy = g_strndup (url->str, url->len);
-        g_ptr_array_add (found, copy);
-        g_hash_table_add (seen, copy);
-      }
+    {
+      const char *name = url_resolve (&base, href, url) ? site_get_name (job->site, url->str) : NULL;
+
+      if (name != NULL && !g_hash_table_contains (seen, name))
+        {
+          char *copy = g_strdup (name);
+          g_ptr_array_add (found, copy);
+          g_hash_table_add (seen, copy);
+        }
+    }
   return found;
 }
 
@@ -292,7 +295,7 @@ page_parse (gpointer data, GError **error)
     }
 
   job->page->links = parser.links;
-  job->page->found = resolve_links (&parser, job->url, job->origin);
+  job->page->found = resolve_links (&parser, job);
   job->page->text = g_string_free (g_steal_pointer (&parser.text), FALSE);
   if (parser.title != NULL)
     job->page->title = collapse_space (g_string_free (g_steal_pointer (&parser.title), FALSE));

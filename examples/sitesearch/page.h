@@ -2,34 +2,36 @@
 /* A page: what the crawl found at one URL. */
 #pragma once
 
+#include "url.h"
+
 #include <gio/gio.h>
 
 typedef struct
 {
-  char      *url;   /* as it is stored */
-  guint      status;
-  char      *title; /* NULL: none */
-  char      *text;  /* what is indexed; NULL: nothing, the page is not HTML, or failed */
-  guint      links;
-  gsize      bytes;
-  char       fetched_at[sizeof "2025-01-01T00:00:00Z"];
-  char      *error; /* NULL: none */
-  GPtrArray *found; /* URLs that it leads to */
-  char      *via;   /* the redirects that lead to what it found, separated by spaces; NULL: links do */
+  const char *url;   /* its name on the site; borrowed */
+  guint       status;
+  char       *title; /* NULL: none */
+  char       *text;  /* what is indexed; NULL: nothing, for the page is not HTML, or failed */
+  guint       links;
+  gsize       bytes;
+  char        fetched_at[sizeof "2025-01-01T00:00:00Z"];
+  char       *error; /* NULL: none */
+  GPtrArray  *found; /* names of the pages it leads to; NULL: none */
+  char       *via;   /* the redirects that lead to what it found, separated by spaces; NULL: its links do */
 } Page;
 
 Page *page_new  (const char *url);
 void  page_free (Page *page);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Page, page_free)
 
-/* What page_parse() needs, and fills in. */
+/* What page_parse() needs; @page is filled in. */
 typedef struct
 {
   Page       *page;
   GBytes     *html;
-  const char *charset; /* NULL: let the parser find out */
-  const char *url;     /* of the page, absolute and normalised */
-  const char *origin;  /* links that leave it are counted, but not followed */
+  const char *charset; /* NULL: the parser finds out */
+  const char *address; /* the normalised URL that it was fetched from */
+  const Site *site;    /* links that leave it are counted, but lead nowhere */
 } PageJob;
 
 /* Takes title, text and links from HTML. A job for a worker: a #BelayFunc that stops early when nobody waits. */

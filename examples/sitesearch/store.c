@@ -1,34 +1,202 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A page, its text and the links that are new go into the database in one transaction, and its URL leaves the frontier
- * in the same one. So at whatever moment the program is killed, the next run knows what is left. The full text of a
- * page has the page's rowid.
+ * A page, its text and the links that are new come into the database by one transaction, and by the same one its URL
+ * leaves the frontier. So at whatever moment the program is killed, the next run knows what is left. The full text of
+ * a page has the page's rowid.
  */
 #include "store.h"
 
-static const char schema[] =
+static const char pragmas[] =
   "PRAGMA journal_mode = WAL;"
-  "PRAGMA synchronous = NORMAL;"
+  "PRAGMA synchronous = NORMAL";
+
+static const char drop[] =
+  "DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS pages; DROP TABLE IF EXISTS frontier; DROP TABLE IF EXISTS pages_fts";
+
+static const char schema[] =
   "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);"
   "CREATE TABLE IF NOT EXISTS pages (url TEXT PRIMARY KEY, status INTEGER, title TEXT, links INTEGER, bytes INTEGER,"
   "                                  fetched_at TEXT, error TEXT);"
   "CREATE TABLE IF NOT EXISTS frontier (url TEXT PRIMARY KEY, via TEXT);"
-  "CREATE VIRTUAL TABLE IF NOT EXISTS pages_fts USING fts5 (title, text);";
+  "CREATE VIRTUAL TABLE IF NOT EXISTS pages_fts USING fts5 (title, text)";
 
-static const char drop[] =
-  "DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS pages; DROP TABLE IF EXISTS frontier; DROP TABLE IF EXISTS pages_fts;";
-
-/* FALSE: the database is somebody else's. An empty one is everybody's. */
+/* An empty database is everybody's. */
 static gboolean
-is_ours (BelaySqlite *db, const char *path, GError **error)
+check_is_ours (BelaySqlite *db, GError **error)
 {
-  gint64 tables, of_ours;
+  g_autoptr (BelaySqliteRows) tables = belay_await (belay_sqlite_query (db,
+    "SELECT count(*), count(*) FILTER (WHERE name IN ('meta', 'pages', 'frontier', 'pages_fts')) FROM sqlite_master",
+    NULL), error);
 
-  if (!belay_await_int64 (belay_sqlite_get_int64 (db, "SELECT count(*) FROM sqlite_master", NULL), &tables, error) ||
-      !belay_await_int64 (belay_sqlite_get_int64 (db, "SELECT count(*) FROM sqlite_master WHERE name IN "
-                                                      "('meta', 'pages', 'frontier', 'pages_fts')", NULL), &of_ours, error))
+  if (tables == NULL)
     return FALSE;
-  if (tables > 0 && of_ours < 4)
-    g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s: a database, but not one of sitesearch", path);
-  return tables == 0 || of_ours == 4;
+  if (belay_sqlite_rows_get_int64 (tables, 0, 0) == 0 || belay_sqlite_rows_get_int64 (tables, 0, 1) == 4)
+    return TRUE;
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "a database, but not one of sitesearch");
+  return FALSE;
+}
+
+/* TRUE when the database was new; it is an error when it has something else than @source. */
+static gboolean
+check_source (BelaySqlite *db, const char *source, gboolean *is_new, GError **error)
+{
+  g_autoptr (BelaySqliteRows) rows = belay_await (belay_sqlite_query (db, "SELECT value FROM meta WHERE key = 'source'",
+                                                                      NULL), error);
+  if (rows == NULL)
+    return FALSE;
+  *is_new = belay_sqlite_rows_get_n_rows (rows) == 0;
+  if (*is_new || g_str_equal (belay_sqlite_rows_get_string (rows, 0, 0), source))
+    return TRUE;
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "holds %s; use --fresh to start anew",
+               belay_sqlite_rows_get_string (rows, 0, 0));
+  return FALSE;
+}
+
+/* All or nothing, so that a program killed here leaves no half of a schema. */
+static gboolean
+prepare (BelaySqlite *db, const char *source, const char *start, gboolean fresh, GError **error)
+{
+  belay_auto (BelaySqlite) tx = belay_await (belay_sqlite_begin (db), error);
+  gboolean is_new;
+
+  if (tx == NULL ||
+      (fresh && !belay_await_ok (belay_sqlite_script (tx, drop), error)) ||
+      !belay_await_ok (belay_sqlite_script (tx, schema), error) ||
+      !check_source (tx, source, &is_new, error))
+    return FALSE;
+  if (is_new &&
+      (!belay_await_ok (belay_sqlite_execute (tx, "INSERT INTO meta VALUES ('source', ?)", g_variant_new ("(s)", source)), error) ||
+       !belay_await_ok (belay_sqlite_execute (tx, "INSERT INTO frontier VALUES (?, NULL)", g_variant_new ("(s)", start)), error)))
+    return FALSE;
+  return belay_commit (&tx, error);
+}
+
+BelaySqlite *
+store_open (const char *path, const char *source, const char *start, gboolean fresh, GError **error)
+{
+  belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (path, NULL), error);
+
+  if (db == NULL)
+    return NULL;
+  if (!check_is_ours (db, error) ||
+      !belay_await_ok (belay_sqlite_script (db, pragmas), error) ||
+      !prepare (db, source, start, fresh, error))
+    {
+      g_prefix_error (error, "%s: ", path);
+      return NULL;
+    }
+  return belay_steal (&db);
+}
+
+BelaySqliteRows *
+store_missing (BelaySqlite *db, GError **error)
+{
+  return belay_await (belay_sqlite_query (db,
+    "SELECT url, via FROM frontier UNION ALL "
+    "SELECT url, NULL FROM pages WHERE status = 0 AND url NOT IN (SELECT url FROM frontier)", NULL), error);
+}
+
+BelaySqliteRows *
+store_known (BelaySqlite *db, GError **error)
+{
+  return belay_await (belay_sqlite_query (db, "SELECT url FROM pages", NULL), error);
+}
+
+/* --- on a worker, with SQLite's own functions --- */
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (sqlite3_stmt, sqlite3_finalize)
+
+static sqlite3_stmt *
+compile (sqlite3 *handle, const char *sql, GError **error)
+{
+  sqlite3_stmt *statement = NULL;
+
+  if (sqlite3_prepare_v2 (handle, sql, -1, &statement, NULL) != SQLITE_OK)
+    belay_sqlite_set_error (handle, "storing pages", error);
+  return statement;
+}
+
+static void
+bind_text (sqlite3_stmt *statement, int parameter, const char *text)
+{
+  sqlite3_bind_text (statement, parameter, text, -1, SQLITE_STATIC);
+}
+
+/* Runs a statement to its end, and makes it ready for the next time; *first is the first number it gave. */
+static gboolean
+run (sqlite3_stmt *statement, gint64 *first, GError **error)
+{
+  int code = sqlite3_step (statement);
+
+  if (code == SQLITE_ROW)
+    {
+      *first = sqlite3_column_int64 (statement, 0);
+      code = sqlite3_step (statement);
+    }
+  sqlite3_reset (statement);
+  return code == SQLITE_DONE || belay_sqlite_set_error (sqlite3_db_handle (statement), "storing pages", error);
+}
+
+static gboolean
+insert_pages (sqlite3 *handle, gpointer data, GError **error)
+{
+  GPtrArray *pages = data;
+  g_autoptr (sqlite3_stmt) add_page = compile (handle,
+    "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (url) DO UPDATE SET status = excluded.status, title = excluded.title, links = excluded.links, "
+    "bytes = excluded.bytes, fetched_at = excluded.fetched_at, error = excluded.error RETURNING rowid", error);
+  g_autoptr (sqlite3_stmt) add_text = add_page ? compile (handle,
+    "INSERT INTO pages_fts (rowid, title, text) VALUES (?, ?, ?)", error) : NULL;
+  g_autoptr (sqlite3_stmt) add_url = add_text ? compile (handle,
+    "INSERT OR IGNORE INTO frontier VALUES (?, ?)", error) : NULL;
+  g_autoptr (sqlite3_stmt) remove_url = add_url ? compile (handle,
+    "DELETE FROM frontier WHERE url = ?", error) : NULL;
+
+  if (remove_url == NULL)
+    return FALSE;
+  for (guint i = 0; i < pages->len; i++)
+    {
+      const Page *page = g_ptr_array_index (pages, i);
+      gint64 rowid;
+
+      bind_text (add_page, 1, page->url);
+      sqlite3_bind_int (add_page, 2, page->status);
+      bind_text (add_page, 3, page->title);
+      sqlite3_bind_int (add_page, 4, page->links);
+      sqlite3_bind_int64 (add_page, 5, page->bytes);
+      bind_text (add_page, 6, page->fetched_at);
+      bind_text (add_page, 7, page->error);
+      if (!run (add_page, &rowid, error))
+        return FALSE;
+
+      if (page->text != NULL)
+        {
+          sqlite3_bind_int64 (add_text, 1, rowid);
+          bind_text (add_text, 2, page->title);
+          bind_text (add_text, 3, page->text);
+          if (!run (add_text, NULL, error))
+            return FALSE;
+        }
+      for (guint j = 0; page->found != NULL && j < page->found->len; j++)
+        {
+          bind_text (add_url, 1, g_ptr_array_index (page->found, j));
+          bind_text (add_url, 2, page->via);
+          if (!run (add_url, NULL, error))
+            return FALSE;
+        }
+      bind_text (remove_url, 1, page->url);
+      if (!run (remove_url, NULL, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+gboolean
+store_pages (BelaySqlite *db, GPtrArray *pages, GError **error)
+{
+  belay_auto (BelaySqlite) tx = belay_await (belay_sqlite_begin (db), error);
+
+  return tx != NULL &&
+         belay_await_ok (belay_sqlite_run (tx, insert_pages, pages), error) &&
+         belay_commit (&tx, error);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The database: pages, their full text, and what is still to be fetched. */
+/* The database: the pages, their full text, and what is still to be fetched. */
 #pragma once
 
 #include "page.h"
@@ -9,13 +9,16 @@
 /* How many pages go into one transaction, at most. */
 #define STORE_BATCH 64
 
-/* Opens the database of an index of @source, or makes one; @fresh drops what it holds. A connection, in its guard. */
-BelaySqlite     *store_open   (const char *path, const char *source, const char *start, gboolean fresh, GError **error);
+/*
+ * Opens the index of @source at @path, or makes one that has only @start to fetch; @fresh drops what was there.
+ * Returns a connection, for a guard.
+ */
+BelaySqlite     *store_open    (const char *path, const char *source, const char *start, gboolean fresh, GError **error);
 
-/* What an earlier run left to be fetched: a column of URLs and one of the redirects that led to them, or NULL. */
+/* What an earlier run left to be fetched: a column of URLs, and one of the redirects that led to them, or NULL. */
 BelaySqliteRows *store_missing (BelaySqlite *db, GError **error);
-/* A column of the URLs that it holds. */
+/* A column of the URLs that it has. */
 BelaySqliteRows *store_known   (BelaySqlite *db, GError **error);
 
 /* Stores an array of #Page, and what they lead to, in one transaction. */
-gboolean         store_pages   (BelaySqlite *db, const GPtrArray *pages, GError **error);
+gboolean         store_pages   (BelaySqlite *db, GPtrArray *pages, GError **error);

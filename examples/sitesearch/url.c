@@ -177,8 +177,30 @@ url_base_clear (UrlBase *base)
   g_free (base->text);
 }
 
-char *
-url_get_origin (const char *normalised)
+void
+site_set (Site *site, const char *url, gboolean is_folder)
 {
-  return g_strndup (normalised, strchr (strstr (normalised, "//") + 2, '/') + 1 - normalised);
+  const char *path = strchr (strstr (url, "//") + 2, '/');
+
+  g_free (site->origin);
+  site->origin = g_strndup (url, path + 1 - url);
+  site->unnamed = is_folder ? path - url : 0;
+}
+
+void
+site_clear (Site *site)
+{
+  g_free (site->origin);
+}
+
+const char *
+site_get_name (const Site *site, const char *url)
+{
+  return g_str_has_prefix (url, site->origin) ? url + site->unnamed : NULL;
+}
+
+char *
+site_get_address (const Site *site, const char *name)
+{
+  return g_strdup_printf ("%.*s%s", (int) site->unnamed, site->origin, name);
 }

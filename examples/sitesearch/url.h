@@ -4,6 +4,20 @@
 
 #include <glib.h>
 
+/* What is crawled. The pages of a folder, which is served on a port that changes, are named by their paths alone. */
+typedef struct
+{
+  char *origin;  /* scheme, host and port, with the slash that begins every path */
+  gsize unnamed; /* how much of a URL its page's name leaves out: nothing, or all before the path */
+} Site;
+
+/* The name of the page at a normalised URL, which is a part of it; NULL: it is not of the site. And back. */
+const char *site_get_name    (const Site *site, const char *url);
+char       *site_get_address (const Site *site, const char *name);
+void        site_set         (Site *site, const char *url, gboolean is_folder);
+void        site_clear       (Site *site);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Site, site_clear)
+
 /* What references are relative to: a normalised URL, and where its parts end. */
 typedef struct
 {
@@ -20,6 +34,3 @@ gboolean url_normalise (const char *absolute, GString *url);
 void     url_base_set   (UrlBase *base, const char *normalised);
 void     url_base_clear (UrlBase *base);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (UrlBase, url_base_clear)
-
-/* The scheme, host and port of a normalised URL, up to and with the slash that begins its path. */
-char    *url_get_origin (const char *normalised);

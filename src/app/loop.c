@@ -89,7 +89,7 @@ belay_loop_spawn (BelayLoop *self, BelayFunc func, gpointer data, GDestroyNotify
   task = belay_task_new (self->context, NULL, func, NULL, data, destroy, NULL, "belay_loop_spawn");
   task->fiber.future.on_cancel = on_dropped;
   task->fiber.future.cancel_data = task;
-  future = belay_future_ref (&task->fiber.future);
+  future = &task->fiber.future;
   g_mutex_lock (&self->lock);
   if (!self->closing)
     {

@@ -119,7 +119,7 @@ belay_run (BelayFunc func, gpointer data)
   exit_status = -1;
   self.main_loop = g_main_loop_new (NULL, FALSE);
   self.task = belay_task_new (belay_context_get_for_main (NULL), NULL, func, NULL, data, NULL, NULL, "belay_run");
-  future = belay_future_ref (&self.task->fiber.future);
+  future = &self.task->fiber.future;
   sigint = g_unix_signal_add (SIGINT, on_sigint, &self);
   sigterm = g_unix_signal_add (SIGTERM, on_sigterm, &self);
   belay_task_start_detached (self.task);

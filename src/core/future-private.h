@@ -5,6 +5,22 @@
 #include <belay/belay.h>
 #include <stdatomic.h>
 
+/* Whether this is built for a sanitizer which must see all of memory and each switch of stacks. */
+#if defined (__SANITIZE_ADDRESS__)
+# define BELAY_WITH_ASAN
+#endif
+#if defined (__SANITIZE_THREAD__)
+# define BELAY_WITH_TSAN
+#endif
+#ifdef __has_feature
+# if __has_feature (address_sanitizer)
+#  define BELAY_WITH_ASAN
+# endif
+# if __has_feature (thread_sanitizer)
+#  define BELAY_WITH_TSAN
+# endif
+#endif
+
 typedef struct _BelayWaiter BelayWaiter;
 
 /* Somebody to be told once that an outcome is known. Lies in the memory of whoever waits. */
@@ -46,13 +62,15 @@ enum
   BELAY_FUTURE_TAKEN     = 1 << 0, /* the pointer has been taken */
   BELAY_FUTURE_SEEN      = 1 << 1, /* somebody has looked at the error */
   BELAY_FUTURE_BORROWING = 1 << 2, /* set before it is given out */
-  BELAY_FUTURE_ASKED     = 1 << 3  /* on_cancel has been called */
+  BELAY_FUTURE_ASKED     = 1 << 3, /* on_cancel has been called */
+  BELAY_FUTURE_ASKING    = 1 << 4  /* and has not returned */
 };
 
 struct _BelayFuture
 {
   _Atomic (guintptr) state;   /* status | lock bit | first waiter */
   atomic_int         refs;    /* interests + BELAY_PROMISE_UNIT for each reference of the writing end */
+  guint8             block;   /* how its memory was got, for belay_block_free() */
   guint8             kind;    /* kind, value and aux: the lock bit, then immutable once settled */
   atomic_uchar       flags;
   BelayValue         value;
@@ -71,7 +89,10 @@ struct _BelayFuture
 #define BELAY_STATE_LOCK     ((guintptr) 4)
 #define BELAY_STATE_WAITERS  (~(guintptr) 7)
 
-/* Sets a future up in memory of the caller's: a block from g_malloc() that begins with it and is freed with it. */
+/* A block that begins with a future, and is freed with it. */
+#define belay_future_block_new(Type) ((Type *) belay_block_new (sizeof (Type)))
+
+/* Sets up a future in a block; its memory is the block's. */
 static inline void
 belay_future_init (BelayFuture *future, int refs)
 {
@@ -112,6 +133,11 @@ void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux 
 /* The writing end of the same block, for those who embed a future. */
 void     belay_future_ref_writer    (BelayFuture *future);
 void     belay_future_unref_writer  (BelayFuture *future);
+
+/* --- block.c --- */
+/* Memory for a block that begins with a BelayFuture, whose `block` it sets. */
+gpointer belay_block_new            (gsize size);
+void     belay_block_free           (BelayFuture *future);
 
 /* --- error.c --- */
 void     belay_sink_error           (const GError *error, const char *what, const char *site);

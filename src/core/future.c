@@ -17,6 +17,8 @@
  *   3. Waiters are notified in the order in which they came, under no lock, and by a loop rather than by recursion:
  *      a notification that settles another future appends that one's waiters to the loop (`notifying`).
  *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending.
+ *   5. It is not running any more when the call that settles returns (unless it is what settles): so what it was given
+ *      lives long enough when it lives until the answer was given.
  *
  * The lock bit is held for a handful of instructions and never over a call.
  */
@@ -149,6 +151,27 @@ notify_all (BelayWaiter *head)
   notifying.active = FALSE;
 }
 
+/* The calls of on_cancel that this thread is in. */
+typedef struct _Asking Asking;
+struct _Asking
+{
+  Asking      *outer;
+  BelayFuture *future;
+};
+
+static __thread Asking *asking;
+
+/* Invariant 5. What settles in an on_cancel of this thread cannot wait for it. */
+static void
+wait_for_asker (BelayFuture *future)
+{
+  for (Asking *mine = asking; mine != NULL; mine = mine->outer)
+    if (mine->future == future)
+      return;
+  while (atomic_load_explicit (&future->flags, memory_order_acquire) & BELAY_FUTURE_ASKING)
+    sched_yield ();
+}
+
 static inline gboolean
 settle (BelayFuture *future, guintptr status, BelayKind kind, BelayValue value, BelayAux aux)
 {
@@ -162,6 +185,8 @@ settle (BelayFuture *future, guintptr status, BelayKind kind, BelayValue value, 
   atomic_store_explicit (&future->state, status, memory_order_release);
   if ((state & BELAY_STATE_WAITERS) != 0)
     notify_all ((BelayWaiter *) (state & BELAY_STATE_WAITERS));
+  if (G_UNLIKELY (atomic_load_explicit (&future->flags, memory_order_acquire) & BELAY_FUTURE_ASKING))
+    wait_for_asker (future);
   return TRUE;
 }
 
@@ -277,7 +302,7 @@ free_future (BelayFuture *future)
   if (!(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_TAKEN) &&
       belay_future_status (future) != BELAY_STATE_PENDING)
     belay_value_clear (future->kind, future->value, future->aux);
-  g_free (future);
+  belay_block_free (future);
 }
 
 /* The last interest goes: an error that nobody looked at is not lost. */
@@ -342,9 +367,23 @@ belay_future_unref (BelayFuture *future)
 void
 belay_future_ask_to_end (BelayFuture *future)
 {
-  if (future->on_cancel != NULL && belay_future_status (future) == BELAY_STATE_PENDING &&
-      !(atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_ASKED, memory_order_acq_rel) & BELAY_FUTURE_ASKED))
-    future->on_cancel (future->cancel_data);
+  Asking mine = { asking, future };
+  gboolean first;
+  guintptr state;
+
+  if (future->on_cancel == NULL || !lock_pending (future, &state))
+    return;
+  /* Under the lock bit, so that whoever settles from now on sees it (invariant 5). */
+  first = !(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_ASKED);
+  if (first)
+    atomic_fetch_or (&future->flags, BELAY_FUTURE_ASKED | BELAY_FUTURE_ASKING);
+  unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));
+  if (!first)
+    return;
+  asking = &mine;
+  future->on_cancel (future->cancel_data);
+  asking = mine.outer;
+  atomic_fetch_and_explicit (&future->flags, (guchar) ~BELAY_FUTURE_ASKING, memory_order_release);
 }
 
 void
@@ -372,7 +411,7 @@ belay_future_unref_writer (BelayFuture *future)
 static inline BelayFuture *
 new_settled (guintptr status, BelayKind kind, BelayValue value, BelayAux aux)
 {
-  BelayFuture *future = g_malloc (sizeof *future);
+  BelayFuture *future = belay_future_block_new (BelayFuture);
 
   belay_future_init (future, 1);
   future->kind = kind;
@@ -568,7 +607,7 @@ belay_future_take_double (BelayFuture *future, double *ret_value, GError **error
 BelayPromise *
 belay_promise_new (void)
 {
-  BelayFuture *future = g_malloc (sizeof *future);
+  BelayFuture *future = belay_future_block_new (BelayFuture);
 
   belay_future_init (future, BELAY_PROMISE_UNIT);
   return (BelayPromise *) future;

@@ -22,10 +22,12 @@
  *     before it is freed. The lock is never held over a call to anybody else.
  *  5. An output stream that nobody takes is closed by a worker with a cancelled cancellable. A plain unref would block
  *     its thread, and would even commit what g_file_replace() began.
- *  6. "cancelled" is connected to as a plain signal. g_cancellable_connect() and g_cancellable_disconnect() wait for
+ *  6. A value that GIO has produced is taken from it even when the call was cancelled. GTask would say "cancelled" and
+ *     unref the value instead: for what g_file_replace_async() makes that puts an empty file in the place of the old.
+ *  7. "cancelled" is connected to as a plain signal. g_cancellable_connect() and g_cancellable_disconnect() wait for
  *     handlers that run, so they deadlock when called under one, on the same thread; a signal's closure is kept alive by
  *     its emission and needs no waiting. The price is a second look after connecting, and handlers that may be called twice.
- *  7. A wait is claimed once, by the outcome or by the cancellable. Its task is returned on its own context in either
+ *  8. A wait is claimed once, by the outcome or by the cancellable. Its task is returned on its own context in either
  *     case, never inside g_cancellable_cancel().
  *
  * Ownership. A call: the one who starts it until belay_gio_future(), and GIO until it called back. A wait: the
@@ -251,6 +253,8 @@ belay_gio_ready (GObject *source, GAsyncResult *result, gpointer data)
   g_return_if_fail (call != NULL && G_IS_ASYNC_RESULT (result));
 
   calls_remove (call);
+  if (G_IS_TASK (result) && !g_task_get_return_on_cancel (G_TASK (result)))
+    g_task_set_check_cancellable (G_TASK (result), FALSE); /* invariant 6 */
   finish_call (call, source, result);
   call_unref (call);
 }
@@ -407,7 +411,7 @@ belay_future_wait_async (BelayFuture *future, gpointer source, GCancellable *can
                                              wait_unref_closure, (GConnectFlags) 0);
     }
   g_mutex_unlock (&self->lock);
-  if (g_cancellable_is_cancelled (cancellable)) /* invariant 6 */
+  if (g_cancellable_is_cancelled (cancellable)) /* invariant 7 */
     wait_cancelled (cancellable, self);
   wait_unref (self);
 }
@@ -471,6 +475,6 @@ belay_scope_follow_cancellable (BelayScope *scope, GCancellable *cancellable)
                                              belay_scope_ref (scope), follow_free_closure, (GConnectFlags) 0);
       belay_scope_defer (scope, follow_end, self);
     }
-  if (g_cancellable_is_cancelled (cancellable)) /* invariant 6 */
+  if (g_cancellable_is_cancelled (cancellable)) /* invariant 7 */
     follow_cancelled (cancellable, scope);
 }

@@ -30,12 +30,16 @@ struct _BelayTimer
 struct _BelayCoro
 {
   void       *sp;
+#ifdef BELAY_UCONTEXT
+  void       *ucontext;
+#endif
+#ifdef BELAY_WITH_ASAN
   const void *asan_bottom;
   gsize       asan_size;
   void       *asan_fake;
+#endif
+#ifdef BELAY_WITH_TSAN
   void       *tsan_fiber;
-#ifdef BELAY_UCONTEXT
-  void       *ucontext;
 #endif
 };
 

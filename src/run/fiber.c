@@ -31,7 +31,7 @@ static void on_timer (BelayTimer *timer);
 void
 belay_fiber_init (BelayFiber *self, BelayContext *context, BelayLimit *outer, void (*entry) (BelayFiber *), const char *site)
 {
-  belay_future_init (&self->future, BELAY_PROMISE_UNIT);
+  belay_future_init (&self->future, 1 + BELAY_PROMISE_UNIT);
   self->item.run = NULL;
   self->context = context;
   self->stack = NULL;
@@ -44,12 +44,20 @@ belay_fiber_init (BelayFiber *self, BelayContext *context, BelayLimit *outer, vo
 
 /* --- switching --- */
 
+void
+belay_stack_prepare (BelayStack *stack)
+{
+  belay_limit_init (&stack->root);
+  stack->waiter.notify = on_waiter;
+  stack->fired_item.run = on_fired_item;
+  stack->timer.fire = on_timer;
+}
+
 static inline void
 bind_stack (BelayFiber *self, BelayStack *stack)
 {
   self->stack = stack;
   stack->fiber = self;
-  belay_limit_init (&stack->root);
   stack->root.outer = self->outer;
   stack->root.fiber = self;
   stack->limit = &stack->root;
@@ -57,11 +65,23 @@ bind_stack (BelayFiber *self, BelayStack *stack)
   stack->deadline = G_MAXINT64;
   stack->wait = BELAY_WAIT_NONE;
   stack->observed = FALSE;
+  stack->timed = FALSE;
   stack->scope = NULL;
-  stack->waiter.notify = on_waiter;
-  stack->fired_item.run = on_fired_item;
-  stack->timer.fire = on_timer;
-  stack->timer.place = 0;
+}
+
+/* The fiber has ended. */
+static inline void
+unbind_stack (BelayStack *stack)
+{
+  if (G_UNLIKELY (stack->timed))
+    belay_timer_disarm (stack->context, &stack->timer);
+  if (G_UNLIKELY (atomic_load_explicit (&stack->root.reason, memory_order_relaxed) != NULL || stack->observed ||
+                  stack->root.shield || atomic_load_explicit (&stack->root.deadline, memory_order_relaxed) != G_MAXINT64))
+    {
+      belay_limit_clear (&stack->root);
+      belay_limit_init (&stack->root);
+    }
+  stack->fiber = NULL;
 }
 
 /* The next item, when it is a fiber and may run in this slice. */
@@ -95,9 +115,7 @@ run_fibers (void)
 
       stack->fiber->entry (stack->fiber);
 
-      belay_timer_disarm (context, &stack->timer);
-      belay_limit_clear (&stack->root);
-      stack->fiber = NULL;
+      unbind_stack (stack);
       next = peek_fiber (context);
       if (next != NULL && next->stack == NULL)
         {
@@ -185,8 +203,11 @@ belay_fiber_suspend (BelayFiber *self, guint8 wait, gint64 until)
 
   if (wait == BELAY_WAIT_INTERRUPTIBLE)
     until = MIN (until, stack->deadline);
-  if (until != G_MAXINT64 && (stack->timer.place == 0 || stack->timer.when > until))
-    belay_timer_arm (self->context, &stack->timer, until);
+  if (G_UNLIKELY (until != G_MAXINT64) && (stack->timer.place == 0 || stack->timer.when > until))
+    {
+      belay_timer_arm (self->context, &stack->timer, until);
+      stack->timed = TRUE;
+    }
   stack->wait = wait;
   leave (self->context, self);
 }
@@ -349,7 +370,10 @@ poke_at_home (BelayFiber *self)
       if (belay_limit_interrupts (self))
         belay_fiber_wake (self);
       else if (stack->deadline != G_MAXINT64 && (stack->timer.place == 0 || stack->timer.when > stack->deadline))
-        belay_timer_arm (self->context, &stack->timer, stack->deadline);
+        {
+          belay_timer_arm (self->context, &stack->timer, stack->deadline);
+          stack->timed = TRUE;
+        }
     }
   if (self->poked != NULL)
     self->poked (self);

@@ -16,13 +16,13 @@ struct _BelayLimit
   BelayLimit  *outer;
   BelayFiber  *fiber;            /* whose stack it is on; NULL: a stored scope's */
   _Atomic (gint64) deadline;     /* its own; G_MAXINT64: none */
-  atomic_bool  cancelled;
-  gboolean     shield;           /* nothing from outside is observed */
-  guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
-  void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
   _Atomic (char *) reason;       /* why it was cancelled */
-  gint64       saved_deadline;   /* the fiber's, before the push */
+  void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
+  atomic_bool  cancelled;
+  guint8       shield;           /* nothing from outside is observed */
+  guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
   guint        saved_epoch;
+  gint64       saved_deadline;   /* the fiber's, before the push */
 };
 
 struct _BelayFiber
@@ -40,46 +40,63 @@ struct _BelayFiber
 
 enum { BELAY_WAIT_NONE, BELAY_WAIT_DEAF, BELAY_WAIT_INTERRUPTIBLE };
 
-/* What a fiber needs while it runs. At the top of its stack, so an unstarted fiber costs its record alone. */
+/*
+ * What a fiber needs while it runs. At the top of its stack, so an unstarted fiber costs its record alone; what each
+ * switch and checkpoint touches is in the first cache line.
+ */
 struct _BelayStack
 {
   BelayCoro    coro;
-  BelayStack  *next;            /* in the pool */
-  char        *base;            /* lowest usable address, above the guard page */
-  gsize        size;            /* from there up, this included */
   BelayFiber  *fiber;
-  BelayContext *context;
   BelayLimit  *limit;           /* the innermost */
-  BelayLimit   root;
   gint64       deadline;        /* the effective one, as of `epoch` */
   guint        epoch;           /* when all limits were last found not cancelled */
   guint8       wait;
-  gboolean     fired;           /* what was waited for has come */
-  gboolean     observed;        /* some limit has its `observed` set */
-  BelayWaiter  waiter;
-  BelayItem    fired_item;      /* when it came from another thread */
-  BelayTimer   timer;
+  guint8       fired;           /* what was waited for has come */
+  guint8       observed;        /* some limit has its `observed` set */
+  guint8       timed;           /* the timer may be armed */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
+  BelayContext *context;
+  BelayLimit   root;            /* as new while no fiber has the stack */
+  BelayWaiter  waiter;
+  BelayTimer   timer;
+  BelayItem    fired_item;      /* when it came from another thread */
   const char  *wait_site;
+  BelayStack  *next;            /* in the pool */
+  char        *base;            /* lowest usable address, above the guard page */
+  gsize        size;            /* from there up, this included */
   guint        valgrind_id;
 };
 
-#define BELAY_WARM_STACKS 1024
+#define BELAY_WARM_STACKS 16384 /* kept for the next fibers: 64 MiB */
 
 /* --- stack.c --- */
 BelayStack *belay_stack_get    (BelayContext *context);
+/* What does not change while a stack lives; called once for each. */
+void        belay_stack_prepare (BelayStack *stack);
 void        belay_stacks_trim  (BelayContext *context, guint max);
 void        belay_stacks_free  (BelayContext *context);
 
 /* --- switch.c --- */
 void        belay_coro_init    (BelayCoro *coro, void *bottom, gsize size, void (*entry) (void));
-void        belay_coro_switch  (BelayCoro *from, BelayCoro *to);
 /* To be called first on a new stack. */
 void        belay_coro_entered (void);
 void        belay_coro_free    (BelayCoro *coro);
 
+#if defined (BELAY_UCONTEXT) || defined (BELAY_WITH_ASAN) || defined (BELAY_WITH_TSAN)
+void        belay_coro_switch  (BelayCoro *from, BelayCoro *to);
+#else
+void        belay_switch       (void **save, void *to) __attribute__ ((visibility ("hidden")));
+
+static inline void
+belay_coro_switch (BelayCoro *from, BelayCoro *to)
+{
+  belay_switch (&from->sp, to->sp);
+}
+#endif
+
 /* --- fiber.c --- */
-/* Sets the record up; the caller fills entry and queues the item. */
+/* Sets the record up, with one interest, the caller's, and the writing end, the entry's. The caller queues the item. */
 void        belay_fiber_init   (BelayFiber *self, BelayContext *context, BelayLimit *outer, void (*entry) (BelayFiber *),
                                 const char *site);
 /* From a context's dispatch: runs it until it suspends or ends. */

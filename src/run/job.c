@@ -333,7 +333,7 @@ start (BelaySerial *serial, BelayFunc func, BelayValueFunc value_func, gpointer 
         destroy_data_func (data);
       return refused;
     }
-  self = g_new (Job, 1);
+  self = belay_future_block_new (Job);
   belay_future_init (&self->future, 1 + BELAY_PROMISE_UNIT);
   self->future.on_cancel = job_cancel;
   self->future.cancel_data = self;

@@ -93,7 +93,7 @@ belay_limit_pop (BelayFiber *fiber, BelayLimit *limit)
       stack->epoch = 0;
     }
   limit->fiber = NULL;
-  if (stack->timer.place != 0 && atomic_load_explicit (&limit->deadline, memory_order_relaxed) != G_MAXINT64)
+  if (stack->timed && atomic_load_explicit (&limit->deadline, memory_order_relaxed) != G_MAXINT64)
     belay_timer_disarm (stack->context, &stack->timer);
 }
 

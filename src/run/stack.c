@@ -172,6 +172,7 @@ stack_new (BelayContext *context)
   stack->base = place.base + page_size;
   stack->size = place.size;
   stack->context = context;
+  belay_stack_prepare (stack);
 #ifdef HAVE_VALGRIND
   stack->valgrind_id = (guint) VALGRIND_STACK_REGISTER (stack->base, stack);
 #endif

@@ -17,32 +17,13 @@
 # include <ucontext.h>
 #endif
 
-#if defined (__SANITIZE_ADDRESS__)
-# define WITH_ASAN
-#endif
-#if defined (__SANITIZE_THREAD__)
-# define WITH_TSAN
-#endif
-#ifdef __has_feature
-# if __has_feature (address_sanitizer)
-#  define WITH_ASAN
-# endif
-# if __has_feature (thread_sanitizer)
-#  define WITH_TSAN
-# endif
-#endif
-
-#ifdef WITH_ASAN
+#ifdef BELAY_WITH_ASAN
 # include <sanitizer/common_interface_defs.h>
 /* The coroutine that this thread is leaving; where it turns up again tells the bounds of a thread's own stack. */
 static __thread BelayCoro *leaving __attribute__ ((tls_model ("initial-exec")));
 #endif
-#ifdef WITH_TSAN
+#ifdef BELAY_WITH_TSAN
 # include <sanitizer/tsan_interface.h>
-#endif
-
-#ifndef BELAY_UCONTEXT
-void belay_switch (void **save, void *to) __attribute__ ((visibility ("hidden")));
 #endif
 
 #if defined (BELAY_UCONTEXT)
@@ -135,9 +116,11 @@ first_frame (void *top, void (*entry) (void))
 void
 belay_coro_init (BelayCoro *coro, void *bottom, gsize size, void (*entry) (void))
 {
+#ifdef BELAY_WITH_ASAN
   coro->asan_bottom = bottom;
   coro->asan_size = size;
-#ifdef WITH_TSAN
+#endif
+#ifdef BELAY_WITH_TSAN
   coro->tsan_fiber = __tsan_create_fiber (0);
 #endif
 #ifdef BELAY_UCONTEXT
@@ -159,7 +142,7 @@ belay_coro_init (BelayCoro *coro, void *bottom, gsize size, void (*entry) (void)
 void
 belay_coro_free (BelayCoro *coro)
 {
-#ifdef WITH_TSAN
+#ifdef BELAY_WITH_TSAN
   if (coro->tsan_fiber != NULL)
     __tsan_destroy_fiber (coro->tsan_fiber);
 #endif
@@ -171,7 +154,7 @@ belay_coro_free (BelayCoro *coro)
 static inline void
 arrived (void *fake)
 {
-#ifdef WITH_ASAN
+#ifdef BELAY_WITH_ASAN
   const void *bottom;
   size_t size;
 
@@ -187,14 +170,19 @@ belay_coro_entered (void)
   arrived (NULL);
 }
 
+#if defined (BELAY_UCONTEXT) || defined (BELAY_WITH_ASAN) || defined (BELAY_WITH_TSAN)
+#ifndef BELAY_UCONTEXT
+void belay_switch (void **save, void *to) __attribute__ ((visibility ("hidden")));
+#endif
+
 void
 belay_coro_switch (BelayCoro *from, BelayCoro *to)
 {
-#ifdef WITH_ASAN
+#ifdef BELAY_WITH_ASAN
   leaving = from;
   __sanitizer_start_switch_fiber (&from->asan_fake, to->asan_bottom, to->asan_size);
 #endif
-#ifdef WITH_TSAN
+#ifdef BELAY_WITH_TSAN
   from->tsan_fiber = __tsan_get_current_fiber ();
   __tsan_switch_to_fiber (to->tsan_fiber, 0);
 #endif
@@ -215,7 +203,8 @@ belay_coro_switch (BelayCoro *from, BelayCoro *to)
 #else
   belay_switch (&from->sp, to->sp);
 #endif
-#ifdef WITH_ASAN
+#ifdef BELAY_WITH_ASAN
   arrived (from->asan_fake);
 #endif
 }
+#endif

@@ -148,7 +148,7 @@ on_cancel (gpointer data)
 static BelayFuture *
 then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDestroyNotify destroy)
 {
-  Then *self = g_new (Then, 1);
+  Then *self = belay_future_block_new (Then);
 
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
   self->result.on_cancel = on_cancel;

@@ -127,7 +127,7 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
   self->entered = belay_promise_new ();
   entered = belay_promise_get_future (self->entered);
   self->task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, NULL, NULL, NULL);
-  self->done = belay_future_ref (&self->task->fiber.future);
+  self->done = &self->task->fiber.future;
   belay_promise_on_cancel (self->entered, on_dropped, self);
   belay_task_start_detached (self->task);
   return entered;

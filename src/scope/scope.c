@@ -617,7 +617,7 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own release");
       return FALSE;
     }
-  fresh = g_malloc (sizeof *fresh);
+  fresh = belay_future_block_new (BelayFuture);
   belay_future_init (fresh, 1);
   belay_spin_lock (&self->lock);
   if (self->closed == NULL)

@@ -152,7 +152,7 @@ BelayTask *
 belay_task_new (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayValueFunc value_func, gpointer data,
                 GDestroyNotify destroy_data, GDestroyNotify destroy, const char *site)
 {
-  BelayTask *self = g_new (BelayTask, 1);
+  BelayTask *self = belay_future_block_new (BelayTask);
 
   belay_fiber_init (&self->fiber, context, outer, task_entry, site);
   self->fiber.poked = task_poked;
@@ -232,10 +232,9 @@ BelayFuture *
 belay_task_detached (BelayContext *context, BelayFunc func, gpointer data, GDestroyNotify destroy_data, const char *site)
 {
   BelayTask *task = belay_task_new (context, NULL, func, NULL, data, destroy_data, NULL, site);
-  BelayFuture *future = belay_future_ref (&task->fiber.future);
 
   belay_task_start_detached (task);
-  return future;
+  return &task->fiber.future;
 }
 
 /* --- the public spawns --- */
@@ -251,18 +250,16 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
   if (fiber == NULL)
     {
       task = belay_task_new (belay_context_get (), NULL, func, value_func, data, NULL, destroy, site);
-      future = belay_future_ref (&task->fiber.future);
       belay_task_start_detached (task);
-      return future;
+      return &task->fiber.future;
     }
   future = belay_fiber_refuse ();
   if (G_UNLIKELY (future != NULL))
     return future;
   scope = belay_scope_innermost (fiber);
   task = belay_task_new (scope->context, NULL, func, value_func, data, NULL, destroy, site);
-  future = belay_future_ref (&task->fiber.future);
   belay_task_start (task, scope);
-  return future;
+  return &task->fiber.future;
 }
 
 BelayFuture *
@@ -300,6 +297,7 @@ belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNot
 
   task = belay_task_new (scope->context, NULL, func, NULL, data, destroy, NULL, scope->site);
   task->group = TRUE;
+  atomic_init (&task->fiber.future.refs, BELAY_PROMISE_UNIT); /* nobody is given the future */
   return belay_task_start (task, scope);
 }
 
@@ -307,16 +305,14 @@ BelayFuture *
 belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, GDestroyNotify destroy_data,
                          GDestroyNotify destroy)
 {
-  BelayFuture *future;
   BelayTask *task;
 
   g_return_val_if_fail (scope != NULL && func != NULL, NULL);
 
   task = belay_task_new (scope->context, NULL, NULL, func, data, destroy_data, destroy, scope->site);
   task->group = TRUE;
-  future = belay_future_ref (&task->fiber.future);
   belay_task_start (task, scope);
-  return future;
+  return &task->fiber.future;
 }
 
 BelayFuture *
@@ -331,7 +327,6 @@ belay_open (BelayValueFunc func, gpointer data)
     return future;
   task = belay_task_new (belay_context_get (), NULL, NULL, func, data, NULL, belay_resource_drop, NULL);
   belay_task_cancel_when_dropped (task);
-  future = belay_future_ref (&task->fiber.future);
   belay_task_start_detached (task);
-  return future;
+  return &task->fiber.future;
 }
