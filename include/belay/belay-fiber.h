@@ -100,6 +100,8 @@ BELAY_AVAILABLE_IN_1_0 gboolean     belay_await_ok_at      (BelayFuture *future,
 BELAY_AVAILABLE_IN_1_0 gboolean     belay_await_int64_at   (BelayFuture *future, gint64 *ret_value, GError **error, const char *site);
 BELAY_AVAILABLE_IN_1_0 gboolean     belay_await_double_at  (BelayFuture *future, double *ret_value, GError **error, const char *site);
 BELAY_AVAILABLE_IN_1_0 gboolean     belay_await_pointer_at (BelayFuture *future, gpointer *ret_value, GError **error, const char *site);
+BELAY_AVAILABLE_IN_1_0 gboolean     belay_sleep_at         (gint64 milliseconds, GError **error, const char *site);
+BELAY_AVAILABLE_IN_1_0 gboolean     belay_yield_at         (GError **error, const char *site);
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn_at         (BelayFunc func, gpointer data, const char *site) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn_value_at   (BelayValueFunc func, gpointer data, GDestroyNotify destroy, const char *site) BELAY_USE_RESULT;
 
@@ -109,6 +111,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn_value_at   (BelayValueFunc func,
 #define belay_await_int64(future, ret, error)     belay_await_int64_at ((future), (ret), (error), BELAY_SITE)
 #define belay_await_double(future, ret, error)    belay_await_double_at ((future), (ret), (error), BELAY_SITE)
 #define belay_await_pointer(future, ret, error)   belay_await_pointer_at ((future), (ret), (error), BELAY_SITE)
+#define belay_sleep(milliseconds, error)          belay_sleep_at ((milliseconds), (error), BELAY_SITE)
+#define belay_yield(error)                        belay_yield_at ((error), BELAY_SITE)
 #define belay_spawn(func, data)                   belay_spawn_at ((func), (data), BELAY_SITE)
 #define belay_spawn_value(func, data, destroy)    belay_spawn_value_at ((func), (data), (destroy), BELAY_SITE)
 #endif

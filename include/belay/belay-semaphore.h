@@ -45,6 +45,11 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_semaphore_acquire_async (BelaySemaphor
 /* How many are free now. */
 BELAY_AVAILABLE_IN_1_0 guint        belay_semaphore_get_available (BelaySemaphore *semaphore);
 
+BELAY_AVAILABLE_IN_1_0 BelayPermit    *belay_semaphore_acquire_at    (BelaySemaphore *semaphore, GError **error, const char *site) BELAY_USE_RESULT;
+#ifndef __GI_SCANNER__
+#define belay_semaphore_acquire(semaphore, error) belay_semaphore_acquire_at ((semaphore), (error), BELAY_SITE)
+#endif
+
 BELAY_DEFINE_AUTO (BelayPermit)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelaySemaphore, belay_semaphore_unref)
 

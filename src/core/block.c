@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Blocks: the memory of futures and of what is one block with a future.
+ * Blocks: the memory of futures and of what is one block with a future; and *pieces*, the same for other small things.
  *
  * malloc() keeps seven freed pieces of a size at hand for each thread; a program that spawns ten thousand fibers and
  * frees them again needs more, and would give pages back to the system only to fault them in again. So each thread keeps
@@ -10,6 +10,8 @@
  * Under a sanitizer or valgrind there are no lists, so that they see each use after the end.
  */
 #include "core/future-private.h"
+
+#include <string.h>
 
 #ifdef HAVE_VALGRIND
 # include <valgrind/valgrind.h>
@@ -59,24 +61,65 @@ has_lists (void)
 #endif
 }
 
+static inline guint8
+list_for (gsize size)
+{
+  return size <= 64 ? 1 : size <= 192 ? 2 : size <= 256 ? 3 : 0;
+}
+
+static inline gpointer
+get (gsize size, guint8 i)
+{
+  Free *piece = lists[i].first;
+
+  if (G_UNLIKELY (i == 0 || piece == NULL))
+    return g_malloc (i != 0 ? sizes[i] : size);
+  lists[i].first = piece->next;
+  lists[i].n--;
+  return piece;
+}
+
+static inline void
+put (gpointer memory, guint8 i)
+{
+  Free *piece = memory;
+
+  if (G_UNLIKELY (i == 0 || lists[i].n * sizes[i] >= KEEP || !has_lists ()))
+    {
+      g_free (memory);
+      return;
+    }
+  if (G_UNLIKELY (lists[i].n == 0))
+    g_private_set (&at_end, lists);
+  piece->next = lists[i].first;
+  lists[i].first = piece;
+  lists[i].n++;
+}
+
+gpointer
+belay_piece_new (gsize size)
+{
+  return get (size, list_for (size));
+}
+
+gpointer
+belay_piece_new0 (gsize size)
+{
+  return memset (belay_piece_new (size), 0, size);
+}
+
+void
+belay_piece_free (gpointer piece, gsize size)
+{
+  put (piece, list_for (size));
+}
+
 gpointer
 belay_block_new (gsize size)
 {
-  BelayFuture *future;
-  guint8 i = size <= 64 ? 1 : size <= 192 ? 2 : size <= 256 ? 3 : 0;
+  guint8 i = list_for (size);
+  BelayFuture *future = get (size, i);
 
-  if (G_LIKELY (i != 0 && lists[i].first != NULL))
-    {
-      Free *block = lists[i].first;
-
-      lists[i].first = block->next;
-      lists[i].n--;
-      future = (BelayFuture *) block;
-    }
-  else
-    {
-      future = g_malloc (i != 0 ? sizes[i] : size);
-    }
   future->block = i;
   return future;
 }
@@ -84,18 +127,5 @@ belay_block_new (gsize size)
 void
 belay_block_free (BelayFuture *future)
 {
-  guint8 i = future->block;
-
-  if (G_LIKELY (i != 0 && lists[i].n * sizes[i] < KEEP && has_lists ()))
-    {
-      Free *block = (Free *) future;
-
-      if (G_UNLIKELY (lists[i].first == NULL && lists[i].n == 0))
-        g_private_set (&at_end, lists);
-      block->next = lists[i].first;
-      lists[i].first = block;
-      lists[i].n++;
-      return;
-    }
-  g_free (future);
+  put (future, future->block);
 }

@@ -138,6 +138,10 @@ void     belay_future_unref_writer  (BelayFuture *future);
 /* Memory for a block that begins with a BelayFuture, whose `block` it sets. */
 gpointer belay_block_new            (gsize size);
 void     belay_block_free           (BelayFuture *future);
+/* Memory for other small things that come and go often; free it with the size that it was made with. */
+gpointer belay_piece_new            (gsize size);
+gpointer belay_piece_new0           (gsize size);
+void     belay_piece_free           (gpointer piece, gsize size);
 
 /* --- error.c --- */
 void     belay_sink_error           (const GError *error, const char *what, const char *site);

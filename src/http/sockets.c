@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 

@@ -66,6 +66,7 @@ bind_stack (BelayFiber *self, BelayStack *stack)
   stack->wait = BELAY_WAIT_NONE;
   stack->observed = FALSE;
   stack->timed = FALSE;
+  stack->allowed = FALSE;
   stack->scope = NULL;
 }
 
@@ -201,6 +202,8 @@ belay_fiber_suspend (BelayFiber *self, guint8 wait, gint64 until)
 {
   BelayStack *stack = self->stack;
 
+  if (G_UNLIKELY (stack->allowed))
+    belay_limit_begin_allowances (self);
   if (wait == BELAY_WAIT_INTERRUPTIBLE)
     until = MIN (until, stack->deadline);
   if (G_UNLIKELY (until != G_MAXINT64) && (stack->timer.place == 0 || stack->timer.when > until))
@@ -449,40 +452,40 @@ belay_checkpoint (GError **error)
 }
 
 gboolean
-belay_yield (GError **error)
+belay_yield_at (GError **error, const char *site)
 {
   BelayFiber *self = belay_fiber_self ();
 
   if (G_UNLIKELY (self == NULL))
     return belay_fail_no_fiber ("belay_yield", error);
-  if (G_UNLIKELY (!belay_limit_check (self, NULL, error)))
+  if (G_UNLIKELY (!belay_limit_check (self, site, error)))
     return FALSE;
   belay_context_push_local (self->context, &self->item);
   leave (self->context, self);
-  return belay_limit_check (self, NULL, error);
+  return belay_limit_check (self, site, error);
 }
 
 gboolean
-belay_sleep (gint64 milliseconds, GError **error)
+belay_sleep_at (gint64 milliseconds, GError **error, const char *site)
 {
   BelayFiber *self = belay_fiber_self ();
   gint64 until;
 
   if (milliseconds <= 0)
-    return belay_yield (error);
+    return belay_yield_at (error, site);
   if (self == NULL)
     return belay_fail_no_fiber ("belay_sleep", error);
-  if (!belay_limit_check (self, NULL, error))
+  if (!belay_limit_check (self, site, error))
     return FALSE;
   until = milliseconds < G_MAXINT64 / 2000 ? belay_now () + milliseconds * 1000 : G_MAXINT64;
-  self->stack->wait_site = "belay_sleep";
+  self->stack->wait_site = site;
   do
     {
       belay_fiber_suspend (self, BELAY_WAIT_INTERRUPTIBLE, until);
       if (belay_now () >= until)
         return TRUE;
     }
-  while (belay_limit_check (self, NULL, error));
+  while (belay_limit_check (self, site, error));
   return FALSE;
 }
 
@@ -539,6 +542,18 @@ belay_await_pointer_at (BelayFuture *future, gpointer *ret_value, GError **error
 }
 
 /* The functions behind the macros, for bindings. */
+gboolean
+(belay_yield) (GError **error)
+{
+  return belay_yield_at (error, NULL);
+}
+
+gboolean
+(belay_sleep) (gint64 milliseconds, GError **error)
+{
+  return belay_sleep_at (milliseconds, error, NULL);
+}
+
 gpointer
 (belay_await) (BelayFuture *future, GError **error)
 {

@@ -16,6 +16,7 @@ struct _BelayLimit
   BelayLimit  *outer;
   BelayFiber  *fiber;            /* whose stack it is on; NULL: a stored scope's */
   _Atomic (gint64) deadline;     /* its own; G_MAXINT64: none */
+  gint64       allowance;        /* µs from the first suspension inside, which makes it the deadline; G_MAXINT64: none */
   _Atomic (char *) reason;       /* why it was cancelled */
   void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
   atomic_bool  cancelled;
@@ -55,6 +56,7 @@ struct _BelayStack
   guint8       fired;           /* what was waited for has come */
   guint8       observed;        /* some limit has its `observed` set */
   guint8       timed;           /* the timer may be armed */
+  guint8       allowed;         /* some limit has an allowance that has not begun */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
   BelayContext *context;
   BelayLimit   root;            /* as new while no fiber has the stack */
@@ -136,6 +138,8 @@ void        belay_limit_pop       (BelayFiber *fiber, BelayLimit *limit);
 /* TRUE when this call was the first to cancel. */
 gboolean    belay_limit_cancel    (BelayLimit *limit, const char *reason);
 gboolean    belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error);
+/* The fiber is about to suspend: allowances begin. */
+void        belay_limit_begin_allowances (BelayFiber *fiber);
 /* Whether an interruptible wait of the fiber must end now; brings its effective deadline up to date. */
 gboolean    belay_limit_interrupts (BelayFiber *fiber);
 /* The caller pokes the fibers inside. */

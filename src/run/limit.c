@@ -30,6 +30,8 @@ advance_epoch (void)
     atomic_fetch_add_explicit (&belay_limit_epoch, 1, memory_order_acq_rel);
 }
 
+static BelayLimit *look (BelayStack *stack);
+
 void
 belay_limit_init (BelayLimit *limit)
 {
@@ -38,6 +40,7 @@ belay_limit_init (BelayLimit *limit)
   limit->fiber = NULL;
   atomic_init (&limit->deadline, G_MAXINT64);
   atomic_init (&limit->cancelled, FALSE);
+  limit->allowance = G_MAXINT64;
   limit->shield = FALSE;
   limit->observed = 0;
   limit->expired = NULL;
@@ -64,6 +67,8 @@ belay_limit_push (BelayFiber *fiber, BelayLimit *limit)
   limit->saved_deadline = stack->deadline;
   limit->saved_epoch = stack->epoch;
   stack->limit = limit;
+  if (limit->allowance != G_MAXINT64)
+    stack->allowed = TRUE;
   if (limit->shield || atomic_load_explicit (&limit->cancelled, memory_order_relaxed))
     stack->epoch = 0;
   else
@@ -118,6 +123,27 @@ belay_limit_set_deadline (BelayLimit *limit, gint64 deadline)
 {
   atomic_store_explicit (&limit->deadline, deadline, memory_order_release);
   advance_epoch ();
+}
+
+/*
+ * A release that never suspends needs no bound, since nothing could end it, and most are such; so the clock is read when
+ * one first does.
+ */
+void
+belay_limit_begin_allowances (BelayFiber *fiber)
+{
+  BelayStack *stack = fiber->stack;
+  gint64 now = belay_now ();
+
+  stack->allowed = FALSE;
+  for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
+    if (limit->allowance != G_MAXINT64)
+      {
+        atomic_store_explicit (&limit->deadline, now + limit->allowance, memory_order_relaxed);
+        limit->allowance = G_MAXINT64;
+      }
+  stack->epoch = 0;
+  look (stack);
 }
 
 /* Looks all the way out. Returns the innermost cancelled limit, else NULL, and then invariant 3 holds. */

@@ -3,8 +3,8 @@
  * Managers: one function that acquires, lends and releases, in a fiber of its own.
  *
  * States: acquiring (the function runs up to its yield), lent (it waits in the yield, the guard is the body's), leaving
- * (the guard is being closed: the function runs on from the yield), over. Two futures carry it: `entered`, which gives
- * the guard to whoever opened, and `left`, which tells the function how the body ended.
+ * (the guard is being closed: the function runs on from the yield), over. `entered` gives the guard to whoever opened;
+ * closing it wakes the function, and waits for `done`.
  *
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
  * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation.
@@ -20,8 +20,7 @@ struct _BelayManager
   gpointer         data;
   gpointer         value;
   BelayPromise    *entered;  /* until the yield */
-  BelayPromise    *left;
-  BelayFuture     *left_future;
+  BelayFiber      *waiting;  /* in the yield */
   BelayFuture     *done;     /* the function's result */
   BelayTask       *task;     /* while `entered` is unanswered */
   BelayReason      reason;
@@ -41,8 +40,6 @@ manager_free (gpointer data)
 {
   BelayManager *self = data;
 
-  belay_promise_unref (self->left);
-  belay_future_unref (self->left_future);
   g_clear_pointer (&self->done, belay_future_unref);
   g_clear_error (&self->told);
   g_free (self);
@@ -54,7 +51,7 @@ manager_close (gpointer data, BelayReason reason, GError **error)
   BelayManager *self = data;
 
   self->reason = reason;
-  belay_promise_resolve (self->left);
+  belay_fiber_fire (self->waiting);
   return belay_await_ok (belay_future_ref (self->done), error);
 }
 
@@ -122,8 +119,6 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
   self = belay_plain_new (BelayManager, &manager_class);
   self->func = func;
   self->data = data;
-  self->left = belay_promise_new ();
-  self->left_future = belay_promise_get_future (self->left);
   self->entered = belay_promise_new ();
   entered = belay_promise_get_future (self->entered);
   self->task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, NULL, NULL, NULL);
@@ -154,10 +149,14 @@ belay_manager_yield (BelayManager *self, gpointer value, GError **error)
   self->has_yielded = TRUE;
   /* From here on, to its end, the function hears of no cancellation of its opening. */
   fiber->stack->root.shield = TRUE;
+  self->waiting = fiber;
+  fiber->stack->fired = FALSE;
   entered = g_steal_pointer (&self->entered);
   belay_promise_resolve_resource (entered, self);
   belay_promise_unref (entered);
-  belay_fiber_await_deaf (fiber, self->left_future, "belay_manager_yield");
+  fiber->stack->wait_site = "belay_manager_yield";
+  while (!fiber->stack->fired)
+    belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
 
   switch (self->reason)
     {

@@ -122,8 +122,7 @@ belay_resource_close (gpointer resource, BelayReason reason, gint64 timeout, GEr
   release.limit.shield = TRUE;
   release.limit.expired = on_expired;
   release.resource = resource;
-  if (timeout != G_MAXINT64)
-    atomic_init (&release.limit.deadline, belay_now () + timeout);
+  release.limit.allowance = timeout;
   belay_limit_push (fiber, &release.limit);
   ok = run_close (resource, reason, &failure);
   belay_limit_pop (fiber, &release.limit);

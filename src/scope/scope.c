@@ -45,7 +45,7 @@ static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a 
 static BelayScope *
 scope_alloc (BelayContext *context, const char *site)
 {
-  BelayScope *self = g_new0 (BelayScope, 1);
+  BelayScope *self = belay_piece_new0 (sizeof *self);
 
   self->base.klass = &scope_class;
   atomic_init (&self->refs, 1);
@@ -200,7 +200,7 @@ belay_scope_unref (BelayScope *self)
   g_clear_pointer (&self->closed, belay_future_unref);
   g_clear_object (&self->cancellable);
   belay_context_unref (self->context);
-  g_free (self);
+  belay_piece_free (self, sizeof *self);
 }
 
 /* --- registering --- */
@@ -250,11 +250,11 @@ belay_scope_adopt (BelayScope *self, gpointer resource, GError **error)
 
   if (resource == NULL)
     return TRUE;
-  entry = g_new0 (BelayEntry, 1);
+  entry = belay_piece_new0 (sizeof *entry);
   entry->resource = resource;
   if (add_entry (self, entry))
     return TRUE;
-  g_free (entry);
+  belay_piece_free (entry, sizeof *entry);
   return release_late (self, resource, error);
 }
 
@@ -267,12 +267,12 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
   g_return_val_if_fail (self != NULL && future != NULL, NULL);
 
   /* Its place is made before the resource is, so that nothing can fail in between. */
-  entry = g_new0 (BelayEntry, 1);
+  entry = belay_piece_new0 (sizeof *entry);
   entry->site = site;
   resource = entry->resource = belay_await_at (future, error, site);
   if (resource != NULL && add_entry (self, entry))
     return resource;
-  g_free (entry);
+  belay_piece_free (entry, sizeof *entry);
   if (resource != NULL)
     release_late (self, resource, error);
   return NULL;
@@ -305,12 +305,12 @@ belay_scope_defer (BelayScope *self, BelayFunc func, gpointer data)
 
   g_return_val_if_fail (self != NULL && func != NULL, FALSE);
 
-  entry = g_new0 (BelayEntry, 1);
+  entry = belay_piece_new0 (sizeof *entry);
   entry->func = func;
   entry->data = data;
   if (add_entry (self, entry))
     return TRUE;
-  g_free (entry);
+  belay_piece_free (entry, sizeof *entry);
   if (belay_in_fiber ())
     {
       BelayLimit shield;
@@ -558,8 +558,7 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
 
       belay_limit_init (&shield);
       shield.shield = TRUE;
-      if (self->release_timeout != G_MAXINT64)
-        atomic_init (&shield.deadline, belay_now () + self->release_timeout);
+      shield.allowance = self->release_timeout;
       belay_limit_push (fiber, &shield);
       ok = belay_check_result (entry->func (entry->data, &error), &error, "a deferred function");
       belay_limit_pop (fiber, &shield);
@@ -584,7 +583,7 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
         g_prefix_error (&error, "%s: ", entry->site);
       belay_scope_add_error (self, error);
     }
-  g_free (entry);
+  belay_piece_free (entry, sizeof *entry);
 }
 
 static void
@@ -675,8 +674,8 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   self->state = BELAY_SCOPE_RELEASING;
   self->body = NULL;
   belay_spin_unlock (&self->lock);
-  if (self->limit.fiber == fiber)
-    belay_limit_pop (fiber, &self->limit);
+  if (self->limit.fiber != NULL)
+    belay_limit_pop (self->limit.fiber, &self->limit);
   release_entries (self, fiber, reason);
 
   if (reason == BELAY_REASON_CANCELLED && (self->errors == NULL || self->errors->len == 0))

@@ -220,13 +220,13 @@ belay_semaphore_try_acquire (BelaySemaphore *self)
 }
 
 static gboolean
-acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error)
+acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error, const char *site)
 {
   Waiter waiter = { .fiber = fiber };
   gboolean interrupted;
 
   fiber->stack->fired = FALSE;
-  fiber->stack->wait_site = "belay_semaphore_acquire";
+  fiber->stack->wait_site = site;
   if (take_or_queue (self, &waiter))
     return TRUE;
   do
@@ -235,7 +235,7 @@ acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error)
       if (G_LIKELY (fiber->stack->fired))
         return TRUE;
     }
-  while (belay_limit_check (fiber, NULL, error));
+  while (belay_limit_check (fiber, site, error));
 
   belay_spin_lock (&self->lock);
   interrupted = waiter.linked;
@@ -252,7 +252,7 @@ acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error)
 }
 
 BelayPermit *
-belay_semaphore_acquire (BelaySemaphore *self, GError **error)
+belay_semaphore_acquire_at (BelaySemaphore *self, GError **error, const char *site)
 {
   BelayFiber *fiber = belay_fiber_self ();
 
@@ -263,11 +263,17 @@ belay_semaphore_acquire (BelaySemaphore *self, GError **error)
       belay_fail_no_fiber ("belay_semaphore_acquire", error);
       return NULL;
     }
-  if (G_UNLIKELY (!belay_limit_check (fiber, NULL, error)))
+  if (G_UNLIKELY (!belay_limit_check (fiber, site, error)))
     return NULL;
-  if (G_LIKELY (try_take (self)) || acquire_slow (self, fiber, error))
+  if (G_LIKELY (try_take (self)) || acquire_slow (self, fiber, error, site))
     return (BelayPermit *) self;
   return NULL;
+}
+
+BelayPermit *
+(belay_semaphore_acquire) (BelaySemaphore *self, GError **error)
+{
+  return belay_semaphore_acquire_at (self, error, NULL);
 }
 
 static void
