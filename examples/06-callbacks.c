@@ -45,15 +45,14 @@ on_closed (GObject *source, GAsyncResult *result, gpointer data)
   g_main_loop_quit (player->loop);
 }
 
-static gboolean
-on_stop_clicked (gpointer data)
+static void
+on_stop (GObject *source, GAsyncResult *result, gpointer data)
 {
   Player *player = data;
 
   g_print ("stop\n");
   belay_scope_cancel (player->scope, "the user wants silence");
   belay_future_wait_async (belay_close_start (&player->scope), NULL, NULL, on_closed, player);
-  return G_SOURCE_REMOVE;
 }
 
 int
@@ -63,7 +62,7 @@ main (void)
   Player player = { belay_scope_new (), loop, 0 };
 
   play (&player);
-  g_timeout_add (300, on_stop_clicked, &player);
+  belay_future_wait_async (belay_future_delay (300), NULL, NULL, on_stop, &player); /* the user's finger */
   g_main_loop_run (loop);
   return 0;
 }

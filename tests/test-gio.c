@@ -441,7 +441,6 @@ dropped_stream (gpointer data, GError **error)
 {
   g_autofree char *path = test_tmp_path ("dropped-stream");
   g_autoptr (GFile) file = g_file_new_for_path (path);
-  g_autofree char *folder = g_path_get_dirname (path);
   guint fds = 0;
 
   g_assert_true (g_file_set_contents (path, "old", -1, NULL));

@@ -13,7 +13,6 @@ typedef struct
   const char *effective_url; /* where redirects led to (nullable) */
   const char *detail;        /* libcurl's own words (nullable) */
   gboolean    answered;      /* something of an answer had come */
-  guint       max_redirects;
 } BelayHttpFailure;
 
 /* A URL for a message: no password, one line, not endless, valid UTF-8. (transfer full) */

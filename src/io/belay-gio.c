@@ -17,9 +17,8 @@
  *  3. A call that is made in a scope that is cancelled already hands GIO a cancelled cancellable; what GIO reports as
  *     cancelled then is told as the checkpoint told it (cancelled, or timed out). What succeeded nevertheless has
  *     happened, and is told as that.
- *  4. The one who drops the last interest may do so while GIO calls back on another thread. So it looks the
- *     call up by its promise, which the dropping keeps alive, in `calls`, under `calls_lock`; a call leaves the table
- *     before it is freed. The lock is never held over a call to anybody else.
+ *  4. The one who drops the last interest may do so while GIO calls back on another thread. The promise's answer waits
+ *     for that (see core/future.c), and a call is given back only after the answer; so it is there for both.
  *  5. An output stream that nobody takes is closed by a worker with a cancelled cancellable. A plain unref would block
  *     its thread, and would even commit what g_file_replace() began.
  *  6. A value that GIO has produced is taken from it even when the call was cancelled. GTask would say "cancelled" and
@@ -49,44 +48,13 @@ struct _BelayGioCall
   GError       *refusal; /* why it should not even have been started */
 };
 
-static GMutex calls_lock;
-static GHashTable *calls; /* BelayPromise -> GCancellable, for each call that GIO has not answered */
-
-static void
-calls_add (BelayGioCall *call)
-{
-  g_mutex_lock (&calls_lock);
-  if (calls == NULL)
-    calls = g_hash_table_new (NULL, NULL);
-  g_hash_table_insert (calls, call->promise, call->cancellable);
-  g_mutex_unlock (&calls_lock);
-}
-
-static void
-calls_remove (BelayGioCall *call)
-{
-  g_mutex_lock (&calls_lock);
-  g_hash_table_remove (calls, call->promise);
-  g_mutex_unlock (&calls_lock);
-}
-
 /* Nobody is interested any more, or whoever is was interrupted. From any thread. */
 static void
-cancel_call (gpointer promise)
+cancel_call (gpointer data)
 {
-  GCancellable *cancellable;
+  BelayGioCall *call = data;
 
-  g_mutex_lock (&calls_lock);
-  cancellable = calls != NULL ? g_hash_table_lookup (calls, promise) : NULL;
-  if (cancellable != NULL)
-    g_object_ref (cancellable);
-  g_mutex_unlock (&calls_lock);
-
-  if (cancellable != NULL)
-    {
-      g_cancellable_cancel (cancellable);
-      g_object_unref (cancellable);
-    }
+  g_cancellable_cancel (call->cancellable);
 }
 
 static void
@@ -112,9 +80,8 @@ belay_gio_new (BelayGioKind kind, GCallback finish)
   call->cancellable = g_cancellable_new ();
   call->promise = belay_promise_new ();
   belay_promise_set_borrowing (call->promise);
-  belay_promise_on_cancel (call->promise, cancel_call, call->promise);
+  belay_promise_on_cancel (call->promise, cancel_call, call);
   call->future = belay_promise_get_future (call->promise);
-  calls_add (call);
   if (!belay_checkpoint (&call->refusal))
     g_cancellable_cancel (call->cancellable);
   return call;
@@ -252,7 +219,6 @@ belay_gio_ready (GObject *source, GAsyncResult *result, gpointer data)
 
   g_return_if_fail (call != NULL && G_IS_ASYNC_RESULT (result));
 
-  calls_remove (call);
   if (G_IS_TASK (result) && !g_task_get_return_on_cancel (G_TASK (result)))
     g_task_set_check_cancellable (G_TASK (result), FALSE); /* invariant 6 */
   finish_call (call, source, result);

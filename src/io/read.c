@@ -23,7 +23,11 @@
  *  6. The buffer is one byte longer than the bytes, and that byte is 0: a parser that takes the content for a string stops.
  *     Its memory may be refused, and that is an error like another (G_FILE_ERROR_NOMEM).
  *
- * A reading belongs to one thread at a time; its job, or the call itself, frees it and what it still holds.
+ *  7. The bytes are a boxed value either way, so that any number of awaits may share one future; so a job answers a
+ *     promise. Nobody interested in that any more means nobody interested in the job: the reading then drops it.
+ *
+ * A reading belongs to one thread at a time: the caller's, until it is handed to its job, which frees it and what it
+ * still holds. Only `job` is touched by others. The call keeps a share of the reading until it has told it its job.
  */
 #include "io/replace.h"
 
@@ -50,6 +54,11 @@ typedef struct
   char  *buffer;   /* room for capacity bytes and one more */
   gsize  capacity;
   gsize  length;   /* of the bytes so far */
+
+  /* in a worker only */
+  int           refs;
+  BelayPromise *promise;
+  BelayFuture  *job; /* atomic: taken by who drops it */
 } Reading;
 
 static void
@@ -61,12 +70,27 @@ reading_clear (Reading *self)
   g_clear_pointer (&self->buffer, g_free);
 }
 
+/* Takes the job back, or asks it to stop. */
 static void
-reading_free (gpointer data)
+reading_drop_job (gpointer data)
+{
+  Reading *self = data;
+  BelayFuture *job = __atomic_exchange_n (&self->job, NULL, __ATOMIC_ACQ_REL);
+
+  if (job != NULL)
+    belay_future_unref (job);
+}
+
+static void
+reading_unref (gpointer data)
 {
   Reading *self = data;
 
+  if (__atomic_fetch_sub (&self->refs, 1, __ATOMIC_ACQ_REL) != 1)
+    return;
   reading_clear (self);
+  belay_promise_unref (self->promise);
+  reading_drop_job (self);
   g_free (self->path);
   g_free (self);
 }
@@ -255,10 +279,9 @@ read_piece (Reading *self, gboolean positioned, GError **error)
     }
 }
 
-static gpointer
-read_in_worker (gpointer data, GError **error)
+static GBytes *
+read_waiting (Reading *self, GError **error)
 {
-  Reading *self = data;
   struct stat info;
   gsize size;
   ssize_t n;
@@ -291,11 +314,41 @@ read_in_worker (gpointer data, GError **error)
   return reading_finish (self);
 }
 
+static gpointer
+read_in_worker (gpointer data, GError **error)
+{
+  Reading *self = data;
+  GError *failure = NULL;
+  GBytes *bytes = read_waiting (self, &failure);
+
+  if (bytes != NULL)
+    belay_promise_resolve_boxed (self->promise, G_TYPE_BYTES, bytes);
+  else
+    belay_promise_reject (self->promise, failure);
+  return self;
+}
+
+static BelayFuture *
+hand_over (const Reading *here, const char *path)
+{
+  Reading *self = g_new (Reading, 1);
+  BelayFuture *future;
+
+  *self = *here;
+  self->path = g_strdup (path);
+  self->refs = 2;
+  self->promise = belay_promise_new ();
+  belay_promise_on_cancel (self->promise, reading_drop_job, self);
+  future = belay_promise_get_future (self->promise);
+  __atomic_store_n (&self->job, belay_thread_run_owned (read_in_worker, self, reading_unref, NULL), __ATOMIC_RELEASE);
+  reading_unref (self);
+  return future;
+}
+
 BelayFuture *
 belay_file_read_bytes (const char *path)
 {
   Reading here = { .fd = -1 };
-  Reading *handed;
   GError *error = NULL;
 
   if (path == NULL)
@@ -308,17 +361,13 @@ belay_file_read_bytes (const char *path)
 
   if (read_inline (&here, path, &error))
     {
-      close (here.fd);
-      return belay_future_new_pointer (reading_finish (&here), (GDestroyNotify) g_bytes_unref);
-    }
-  if (error != NULL)
-    {
-      reading_clear (&here);
-      return belay_future_new_error (error);
-    }
+      g_autoptr (GBytes) bytes = reading_finish (&here);
 
-  handed = g_new (Reading, 1);
-  *handed = here;
-  handed->path = g_strdup (path);
-  return belay_thread_run_owned (read_in_worker, handed, reading_free, (GDestroyNotify) g_bytes_unref);
+      close (here.fd);
+      return belay_future_new_boxed (G_TYPE_BYTES, bytes);
+    }
+  if (error == NULL)
+    return hand_over (&here, path);
+  reading_clear (&here);
+  return belay_future_new_error (error);
 }

@@ -22,8 +22,10 @@ struct _BelayLimit
   atomic_bool  cancelled;
   guint8       shield;           /* nothing from outside is observed */
   guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
+  guint8       owns;             /* fibers spawned inside are its own: a release's */
   guint        saved_epoch;
   gint64       saved_deadline;   /* the fiber's, before the push */
+  gpointer     scope;            /* what it owns, made when it is needed */
 };
 
 struct _BelayFiber

@@ -42,6 +42,8 @@ belay_limit_init (BelayLimit *limit)
   atomic_init (&limit->cancelled, FALSE);
   limit->allowance = G_MAXINT64;
   limit->shield = FALSE;
+  limit->owns = FALSE;
+  limit->scope = NULL;
   limit->observed = 0;
   limit->expired = NULL;
   atomic_init (&limit->reason, NULL);

@@ -48,7 +48,7 @@ belay_release (gpointer variable)
 {
   gpointer resource;
   BelayFiber *fiber;
-  g_autofree char *name = NULL;
+  const char *name;
   GError *error = NULL;
   int saved_errno = errno;
 
@@ -68,7 +68,7 @@ belay_release (gpointer variable)
     }
   else
     {
-      name = g_strdup (belay_resource_name (resource));
+      name = belay_resource_name (resource);
       if (!close_here (fiber, resource, belay_limit_reason (fiber), &error))
         {
           /* The cancellation itself is seen by the body; what else failed is not. */

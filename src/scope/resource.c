@@ -5,10 +5,6 @@
  * A resource is a GObject that implements BelayResource, or a struct that begins with a BelayPlain. The first word of
  * either leads to a class, whose first word is a GType or a tag, and no GType has the tag's bits.
  *
- * A *close* is run in a fiber, under a shield whose deadline bounds it. When a checkpoint in it finds its time up,
- * `abandon` is called at once, since what the close is stuck in may need that to end at all. After that the error is
- * RELEASE_TIMEOUT, whatever the close says of it.
- *
  * A *scheduled* release is for places that cannot wait. Those of one dispatch are one batch: a fiber of the context runs
  * them one after another in the order in which they were scheduled, which, for the guards of a function, is newest first.
  */
@@ -70,12 +66,6 @@ belay_plain_alloc (gsize size, const BelayPlainClass *klass)
 
 /* --- closing in a fiber --- */
 
-typedef struct
-{
-  BelayLimit limit; /* first */
-  gpointer   resource;
-} Release;
-
 static void
 abandon (gpointer resource)
 {
@@ -92,12 +82,6 @@ abandon (gpointer resource)
     }
 }
 
-static void
-on_expired (BelayLimit *limit)
-{
-  abandon (((Release *) limit)->resource);
-}
-
 static gboolean
 run_close (gpointer resource, BelayReason reason, GError **error)
 {
@@ -112,67 +96,32 @@ run_close (gpointer resource, BelayReason reason, GError **error)
 gboolean
 belay_resource_close (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
 {
-  BelayFiber *fiber = belay_fiber_self ();
-  const char *name = belay_resource_name (resource);
-  Release release;
-  GError *failure = NULL;
-  gboolean ok;
+  gboolean ok = belay_release_run (belay_fiber_self (), run_close, resource, reason, timeout, abandon,
+                                   belay_resource_name (resource), error);
 
-  belay_limit_init (&release.limit);
-  release.limit.shield = TRUE;
-  release.limit.expired = on_expired;
-  release.resource = resource;
-  release.limit.allowance = timeout;
-  belay_limit_push (fiber, &release.limit);
-  ok = run_close (resource, reason, &failure);
-  belay_limit_pop (fiber, &release.limit);
-
-  if (G_UNLIKELY (release.limit.observed != 0))
-    {
-      ok = FALSE;
-      g_clear_error (&failure);
-      failure = g_error_new (BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT, "closing a %s took longer than its release "
-                             "deadline; it was ended by force", name);
-    }
-  else
-    {
-      ok = belay_check_result (ok, &failure, name);
-    }
   belay_resource_free (resource);
-  if (!ok)
-    g_propagate_error (error, failure);
   return ok;
 }
 
-gboolean
-belay_resource_commit (gpointer resource, GError **error)
+static gboolean
+run_commit (gpointer resource, BelayReason reason, GError **error)
 {
   const BelayPlainClass *klass = plain_class (resource);
-  gboolean (*commit) (gpointer, GError **);
-  BelayFiber *fiber = belay_fiber_self ();
-  GError *failure = NULL;
-  BelayLimit shield;
-  gboolean ok;
 
-  if (klass != NULL)
-    commit = klass->commit;
-  else
-    commit = (gboolean (*) (gpointer, GError **)) BELAY_RESOURCE_GET_IFACE (resource)->commit;
-  if (commit == NULL)
+  if (klass != NULL ? klass->commit == NULL : BELAY_RESOURCE_GET_IFACE (resource)->commit == NULL)
     {
       g_critical ("a %s has nothing to commit: close it", belay_resource_name (resource));
       g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a %s has nothing to commit", belay_resource_name (resource));
       return FALSE;
     }
-  belay_limit_init (&shield);
-  shield.shield = TRUE;
-  belay_limit_push (fiber, &shield);
-  ok = commit (resource, &failure);
-  belay_limit_pop (fiber, &shield);
-  ok = belay_check_result (ok, &failure, belay_resource_name (resource));
-  if (!ok)
-    g_propagate_error (error, failure);
-  return ok;
+  return klass != NULL ? klass->commit (resource, error) : BELAY_RESOURCE_GET_IFACE (resource)->commit (resource, error);
+}
+
+gboolean
+belay_resource_commit (gpointer resource, GError **error)
+{
+  return belay_release_run (belay_fiber_self (), run_commit, resource, BELAY_REASON_OK, G_MAXINT64, NULL,
+                            belay_resource_name (resource), error);
 }
 
 /* --- scheduled releases --- */

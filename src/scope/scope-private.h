@@ -42,8 +42,7 @@ struct _BelayScope
 
   atomic_flag     lock;            /* all below */
   guint8          state;
-  gboolean        is_root;         /* a fiber's own: `inside` is the fiber's root limit while it is open */
-  BelayLimit     *inside;          /* the limit that children are in */
+  BelayLimit     *inside;          /* the limit that children are in: `limit`, or while it is open a fiber's or a release's */
   BelayFiber     *body;            /* the fiber whose body it interrupts; NULL: a stored scope */
   BelayFiber     *closer;          /* who closes it */
   guint           n_children;
@@ -67,6 +66,15 @@ void        belay_resource_free    (gpointer resource);
 void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 void        belay_resource_drop    (gpointer resource);
 
+/* --- release.c --- */
+typedef gboolean (*BelayReleaseFunc) (gpointer data, BelayReason reason, GError **error);
+/*
+ * Calls @func as a release is called: shielded, bounded by @timeout (µs, G_MAXINT64: for ever), with what it spawns joined.
+ * @expired, when not NULL, is called with @data as soon as the time is up.
+ */
+gboolean    belay_release_run      (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, BelayReason reason,
+                                    gint64 timeout, GDestroyNotify expired, const char *name, GError **error);
+
 /* --- task.c --- */
 BelayTask  *belay_task_new         (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayValueFunc value_func,
                                     gpointer data, GDestroyNotify destroy_data, GDestroyNotify destroy, const char *site);
@@ -83,8 +91,6 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
                                     const char *site);
 
 /* --- scope.c --- */
-/* The fiber's own scope, made when it is needed. */
-BelayScope *belay_scope_root_of    (BelayFiber *fiber);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
 gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);

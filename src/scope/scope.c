@@ -3,8 +3,8 @@
  * Scopes: the one owner of everything that is alive.
  *
  * Words. *Children* are fibers, *entries* are resources and deferred functions, *chains* are callbacks on futures. A
- * *lexical* scope interrupts the body of the fiber that began it; a *root* scope is a fiber's own, made when it is first
- * needed; a *stored* one interrupts only what it owns.
+ * *lexical* scope interrupts the body of the fiber that began it; a fiber and a release have one of their *own*, made when
+ * it is first needed; a *stored* one interrupts only what it owns.
  *
  * States: OPEN; JOINING (closing waits for the children, who may spawn more as long as one lives); RELEASING (entries,
  * newest first, one after another); CLOSED.
@@ -65,34 +65,36 @@ belay_scope_of_limit (BelayLimit *limit)
   return limit->klass == &limit_class ? (BelayScope *) ((char *) limit - G_STRUCT_OFFSET (BelayScope, limit)) : NULL;
 }
 
-BelayScope *
-belay_scope_root_of (BelayFiber *fiber)
+/* The scope that a fiber, or a release, owns without having begun one. */
+static BelayScope *
+own_scope (BelayFiber *fiber, BelayLimit *inside, gpointer *place)
 {
-  BelayScope *self = fiber->stack->scope;
+  BelayScope *self = *place;
 
-  if (G_LIKELY (self != NULL))
-    return self;
-  self = scope_alloc (fiber->context, fiber->site);
-  self->is_root = TRUE;
-  self->inside = &fiber->stack->root;
-  self->body = fiber;
-  fiber->stack->scope = self;
+  if (self == NULL)
+    {
+      *place = self = scope_alloc (fiber->context, fiber->site);
+      self->inside = inside;
+      self->body = fiber;
+    }
   return self;
 }
 
 BelayScope *
 belay_scope_innermost (BelayFiber *fiber)
 {
-  for (BelayLimit *limit = fiber->stack->limit; limit->fiber == fiber; limit = limit->outer)
+  BelayStack *stack = fiber->stack;
+
+  for (BelayLimit *limit = stack->limit; limit != &stack->root; limit = limit->outer)
     {
       BelayScope *scope = belay_scope_of_limit (limit);
 
       if (scope != NULL)
         return scope;
-      if (limit == &fiber->stack->root)
-        break;
+      if (limit->owns)
+        return own_scope (fiber, limit, &limit->scope);
     }
-  return belay_scope_root_of (fiber);
+  return own_scope (fiber, &stack->root, &stack->scope);
 }
 
 BelayScope *
@@ -291,16 +293,25 @@ typedef struct
 } Deferred;
 
 static gboolean
-run_deferred (gpointer data, GError **error)
+call_deferred (gpointer data, BelayReason reason, GError **error)
 {
   Deferred *deferred = data;
 
   return deferred->func (deferred->data, error);
 }
 
+static gboolean
+run_detached_deferred (gpointer data, GError **error)
+{
+  return belay_release_run (belay_fiber_self (), call_deferred, data, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, NULL,
+                            "a deferred function", error);
+}
+
 gboolean
 belay_scope_defer (BelayScope *self, BelayFunc func, gpointer data)
 {
+  Deferred deferred = { func, data };
+  g_autoptr (GError) error = NULL;
   BelayEntry *entry;
 
   g_return_val_if_fail (self != NULL && func != NULL, FALSE);
@@ -311,25 +322,12 @@ belay_scope_defer (BelayScope *self, BelayFunc func, gpointer data)
   if (add_entry (self, entry))
     return TRUE;
   belay_piece_free (entry, sizeof *entry);
-  if (belay_in_fiber ())
-    {
-      BelayLimit shield;
-      g_autoptr (GError) error = NULL;
-
-      belay_limit_init (&shield);
-      shield.shield = TRUE;
-      belay_limit_push (belay_fiber_self (), &shield);
-      if (!func (data, &error) && error != NULL)
-        belay_sink_error (error, "a deferred function that came too late for its scope", self->site);
-      belay_limit_pop (belay_fiber_self (), &shield);
-    }
-  else
-    {
-      Deferred *deferred = g_new (Deferred, 1);
-
-      *deferred = (Deferred) { func, data };
-      belay_future_unref (belay_task_detached (self->context, run_deferred, deferred, g_free, self->site));
-    }
+  if (!belay_in_fiber ())
+    belay_future_unref (belay_task_detached (self->context, run_detached_deferred, g_memdup2 (&deferred, sizeof deferred),
+                                             g_free, self->site));
+  else if (!belay_release_run (belay_fiber_self (), call_deferred, &deferred, BELAY_REASON_LEFT, self->release_timeout, NULL,
+                               "a deferred function", &error))
+    belay_sink_error (error, "a deferred function that came too late for its scope", self->site);
   return FALSE;
 }
 
@@ -554,14 +552,10 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
 
   if (entry->resource == NULL)
     {
-      BelayLimit shield;
+      Deferred deferred = { entry->func, entry->data };
 
-      belay_limit_init (&shield);
-      shield.shield = TRUE;
-      shield.allowance = self->release_timeout;
-      belay_limit_push (fiber, &shield);
-      ok = belay_check_result (entry->func (entry->data, &error), &error, "a deferred function");
-      belay_limit_pop (fiber, &shield);
+      ok = belay_release_run (fiber, call_deferred, &deferred, reason, self->release_timeout, NULL, "a deferred function",
+                              &error);
     }
   else if (belay_resource_tag (entry->resource) == BELAY_TAG_INSTANT)
     {
@@ -635,12 +629,30 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
   return TRUE;
 }
 
+/* TRUE when the fiber is a descendant of the scope's, which a close would wait for. */
+static gboolean
+is_inside (BelayScope *self, BelayFiber *fiber)
+{
+  for (BelayLimit *limit = &fiber->stack->root; limit != NULL; limit = limit->outer)
+    if (limit == self->inside && limit->fiber != fiber)
+      return TRUE;
+  return FALSE;
+}
+
 gboolean
 belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
 {
   BelayFiber *fiber = belay_fiber_self ();
   BelayLimit *limit;
   gboolean first;
+
+  if (G_UNLIKELY (self->n_children > 0 && is_inside (self, fiber)))
+    {
+      g_critical ("the scope from %s is closed by one of its own fibers, which it would wait for",
+                  self->site != NULL ? self->site : "?");
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own fiber: cancel it");
+      return FALSE;
+    }
 
   belay_spin_lock (&self->lock);
   first = self->state == BELAY_SCOPE_OPEN;

@@ -10,8 +10,8 @@
  *      given back all the same, by an abandon.
  *  H3  A wrong call is reported with g_critical() and gives a rejected future, never NULL.
  */
-#include "operation.h"
 #include "transaction.h"
+#include "work.h"
 
 #define BUSY_TIMEOUT 5000 /* ms, unless told */
 

@@ -15,6 +15,7 @@
  */
 #include "transaction.h"
 
+#include "pump.h"
 #include "sqlite-error.h"
 
 #define STOP_STEPS 1000 /* of SQLite's machine between two looks at whether to stop: some 10 µs */
@@ -127,7 +128,7 @@ run_sql (sqlite3 *handle, const char *sql)
 void
 belay_sqlite_watch_for_stop (SqliteConnection *connection)
 {
-  sqlite3_progress_handler (connection->handle, STOP_STEPS, belay_sqlite_connection_progress, connection);
+  sqlite3_progress_handler (connection->handle, STOP_STEPS, belay_sqlite_pump_progress, connection);
 }
 
 static int

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Transfers: an easy handle of libcurl's, and what it receives for one request at a time.
+ *
+ * Words. An *attempt* is a request line that is sent; there is one, unless libcurl follows a redirect or repeats what it
+ * had sent on a connection that the server was just closing. The *head* is the status line and the header lines of
+ * the last answer. A *plain* transfer had one attempt and succeeded.
+ *
+ * Making and setting up an easy handle costs more than a small request, so transfers are pooled. The handle points to
+ * its transfer for good; a plain transfer is used again by setting the URL alone.
+ *
+ * Invariants
+ *   1. A handle is reset when its settings change, and after whatever was not plain: then no state of another request
+ *      is in it (credentials, a place that a redirect led to, libcurl's count of repetitions, which it never resets
+ *      itself, so that after five over a handle's whole life it would give up).
+ *   2. Credentials in a URL make it not plain.
+ *   3. The body has its size at once where the server declares one, up to RESERVE; else it doubles. It never becomes
+ *      larger than the settings allow, whatever a server declares or a few compressed bytes unpack to. Memory for it
+ *      is the one thing here whose lack is no abort.
+ *   4. The body's memory becomes the GBytes; it is copied at no time after libcurl has written it here.
+ *   5. libcurl has no time-outs: the time of a request is counted in multi.c. (Zero would mean 300 s to connect.)
+ */
+#include "http/transfer.h"
+
+#include "http/http-error.h"
+#include "http/response.h"
+
+#include <string.h>
+
+#define RESERVE   ((gsize) 256 * 1024 * 1024)
+#define BODY_MIN  ((gsize) 4096)
+#define HEAD_MIN  ((gsize) 1024)
+#define HEAD_MAX  ((gsize) 1024 * 1024)
+#define HEAD_KEEP ((gsize) 16 * 1024) /* more is not kept in the pool */
+#define NO_LIMIT  2000000L            /* seconds; the most that libcurl counts is a little more */
+
+/* --- what libcurl calls --- */
+
+static gboolean
+append_head (BelayHttpTransfer *self, const char *string, gsize length)
+{
+  if (G_UNLIKELY (self->head_size - self->head_length <= length))
+    {
+      gsize size = MAX (HEAD_MIN, self->head_size * 2);
+
+      while (size - self->head_length <= length)
+        size *= 2;
+      if (size > HEAD_MAX)
+        {
+          self->fault = BELAY_HTTP_FAULT_HEADERS;
+          return FALSE;
+        }
+      self->head = g_realloc (self->head, size);
+      self->head_size = size;
+    }
+  memcpy (self->head + self->head_length, string, length);
+  self->head[self->head_length + length] = '\0';
+  self->head_length += length + 1;
+  return TRUE;
+}
+
+static inline gboolean
+is_blank (char c)
+{
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static void
+strip (const char **string, gsize *length)
+{
+  while (*length > 0 && is_blank ((*string)[*length - 1]))
+    --*length;
+  while (*length > 0 && is_blank (**string))
+    {
+      ++*string;
+      --*length;
+    }
+}
+
+static gboolean
+add_line (BelayHttpTransfer *self, const char *line, gsize length)
+{
+  const char *colon = memchr (line, ':', length);
+  gsize name_length = colon != NULL ? (gsize) (colon - line) : 0;
+  const char *value = line + name_length;
+  gsize value_length = length - name_length;
+
+  if (memchr (line, '\0', length) != NULL)
+    {
+      self->fault = BELAY_HTTP_FAULT_HEADERS;
+      return FALSE;
+    }
+  if (is_blank (*line))
+    {
+      /* the rest of the line before, as it was done long ago */
+      strip (&line, &length);
+      if (self->head_length == 0 || length == 0)
+        return TRUE;
+      self->head[--self->head_length] = ' ';
+      self->head_length++;
+      return append_head (self, line, length);
+    }
+  if (colon == NULL)
+    return TRUE; /* libcurl has let it pass; nobody could ask for it */
+  value++;
+  value_length--;
+  strip (&line, &name_length);
+  strip (&value, &value_length);
+  return append_head (self, line, name_length) && append_head (self, value, value_length);
+}
+
+/* CURLOPT_HEADERFUNCTION: one line, with its end */
+static size_t
+on_header (char *line, size_t size, size_t count, void *data)
+{
+  BelayHttpTransfer *self = data;
+  gsize length = size * count;
+
+  if ((self->head_ended || self->head_length == 0) && length >= 5 && memcmp (line, "HTTP/", 5) == 0)
+    {
+      /* The first answer, or one after "100 Continue" or a redirect: only the last counts. */
+      const char *status_line = line;
+
+      self->head_length = 0;
+      self->head_ended = FALSE;
+      self->body_length = 0;
+      strip (&status_line, &length);
+      if (memchr (status_line, '\0', length) != NULL || !append_head (self, status_line, length))
+        return CURL_WRITEFUNC_ERROR;
+    }
+  else if (!self->head_ended)
+    {
+      if (length <= 2 && is_blank (*line))
+        self->head_ended = TRUE;
+      else if (self->keep_lines && !add_line (self, line, length))
+        return CURL_WRITEFUNC_ERROR;
+    }
+  /* what comes after the end is a trailer of the body: nobody can have been told to look for it */
+  return size * count;
+}
+
+/* Whether the declared size is that of something else than the body that we shall see. */
+static gboolean
+is_encoded (BelayHttpTransfer *self)
+{
+#if CURL_AT_LEAST_VERSION(7, 84, 0)
+  struct curl_header *header;
+
+  return curl_easy_header (self->easy, "Content-Encoding", 0, CURLH_HEADER, -1, &header) == CURLHE_OK;
+#else
+  return TRUE; /* for all we know */
+#endif
+}
+
+/* Makes room for @more bytes. Cold: the usual body declares its size. */
+static G_GNUC_NO_INLINE gboolean
+grow_body (BelayHttpTransfer *self, gsize more)
+{
+  gsize max = self->settings->max_body;
+  gsize needed = self->body_length + more;
+  gsize size = MAX (self->body_size * 2, MAX (needed, BODY_MIN));
+  char *body;
+
+  if (self->body_length == 0)
+    {
+      curl_off_t declared = -1;
+
+      curl_easy_getinfo (self->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &declared);
+      if (declared > 0 && (guint64) declared > max && !is_encoded (self))
+        {
+          self->fault = BELAY_HTTP_FAULT_TOO_LARGE;
+          return FALSE;
+        }
+      if (declared > 0)
+        size = MAX (needed, (gsize) MIN ((guint64) declared, RESERVE));
+    }
+  size = MAX (needed, MIN (size, max));
+  body = g_try_realloc (self->body, size);
+  if (body == NULL && size > needed)
+    body = g_try_realloc (self->body, size = needed);
+  if (body == NULL)
+    {
+      self->fault = BELAY_HTTP_FAULT_MEMORY;
+      return FALSE;
+    }
+  self->body = body;
+  self->body_size = size;
+  return TRUE;
+}
+
+/* CURLOPT_WRITEFUNCTION */
+static size_t
+on_body (char *bytes, size_t size, size_t count, void *data)
+{
+  BelayHttpTransfer *self = data;
+  gsize length = size * count;
+
+  if (G_UNLIKELY (length > self->settings->max_body - self->body_length))
+    {
+      self->fault = BELAY_HTTP_FAULT_TOO_LARGE;
+      return CURL_WRITEFUNC_ERROR;
+    }
+  if (length > self->body_size - self->body_length && !grow_body (self, length))
+    return CURL_WRITEFUNC_ERROR;
+  memcpy (self->body + self->body_length, bytes, length);
+  self->body_length += length;
+  return length;
+}
+
+/* CURLOPT_PREREQFUNCTION: there is a connection, and the request is about to be sent */
+static int
+on_attempt (void *data, char *remote_address, char *local_address, int remote_port, int local_port)
+{
+  BelayHttpTransfer *self = data;
+
+  self->attempts++;
+  return CURL_PREREQFUNC_OK;
+}
+
+/* --- one after another --- */
+
+BelayHttpTransfer *
+belay_http_transfer_new (BelayHttpSockets *sockets)
+{
+  CURL *easy = curl_easy_init ();
+  BelayHttpTransfer *self;
+
+  if (easy == NULL)
+    return NULL;
+  self = g_new0 (BelayHttpTransfer, 1);
+  self->easy = easy;
+  self->sockets = sockets;
+  return self;
+}
+
+void
+belay_http_transfer_free (BelayHttpTransfer *self)
+{
+  curl_easy_cleanup (self->easy);
+  g_clear_pointer (&self->settings, belay_http_settings_unref);
+  g_free (self->head);
+  g_free (self->body);
+  g_free (self);
+}
+
+/* Everything but the URL. Only what allocates can fail. */
+static gboolean
+apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
+{
+  CURL *easy = self->easy;
+
+  curl_easy_reset (easy);
+  g_clear_pointer (&self->settings, belay_http_settings_unref);
+  curl_easy_setopt (easy, CURLOPT_PRIVATE, self);
+  curl_easy_setopt (easy, CURLOPT_ERRORBUFFER, self->words);
+  curl_easy_setopt (easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt (easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt (easy, CURLOPT_HEADERDATA, self);
+  curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt (easy, CURLOPT_WRITEDATA, self);
+  curl_easy_setopt (easy, CURLOPT_PREREQFUNCTION, on_attempt);
+  curl_easy_setopt (easy, CURLOPT_PREREQDATA, self);
+  curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, belay_http_sockets_socket);
+  curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, self->sockets);
+  curl_easy_setopt (easy, CURLOPT_CLOSESOCKETFUNCTION, belay_http_sockets_close);
+  curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, self->sockets);
+  curl_easy_setopt (easy, CURLOPT_CONNECTTIMEOUT, NO_LIMIT);
+#if CURL_AT_LEAST_VERSION(7, 87, 0)
+  curl_easy_setopt (easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
+  curl_easy_setopt (easy, CURLOPT_HTTP09_ALLOWED, 0L);
+  curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, settings->max_redirects > 0 ? 1L : 0L);
+  curl_easy_setopt (easy, CURLOPT_MAXREDIRS, (long) MIN (settings->max_redirects, (guint) G_MAXINT16));
+  curl_easy_setopt (easy, CURLOPT_HTTPHEADER, settings->headers);
+  if (curl_easy_setopt (easy, CURLOPT_ACCEPT_ENCODING, "") != CURLE_OK ||
+#if CURL_AT_LEAST_VERSION(7, 85, 0)
+      curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK ||
+      curl_easy_setopt (easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https") != CURLE_OK)
+#else
+      curl_easy_setopt (easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS) != CURLE_OK ||
+      curl_easy_setopt (easy, CURLOPT_REDIR_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS) != CURLE_OK)
+#endif
+    return FALSE;
+  self->settings = belay_http_settings_ref (settings);
+  return TRUE;
+}
+
+gboolean
+belay_http_transfer_begin (BelayHttpTransfer *self, BelayHttpRequest *request)
+{
+  CURLcode code = CURLE_OUT_OF_MEMORY;
+
+  if (G_LIKELY (self->settings == request->settings) || apply (self, request->settings))
+    code = curl_easy_setopt (self->easy, CURLOPT_URL, request->url);
+  if (G_UNLIKELY (code != CURLE_OK))
+    {
+      request->error = code == CURLE_OUT_OF_MEMORY
+                         ? belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED, "not enough memory")
+                         : belay_http_error_failed (request->url, BELAY_HTTP_ERROR_URL, "the URL is too long");
+      return FALSE;
+    }
+  self->request = request;
+  self->attempts = 0;
+  self->keep_lines = request->wants == BELAY_HTTP_WANTS_RESPONSE;
+  self->head_ended = FALSE;
+  self->fault = BELAY_HTTP_FAULT_NONE;
+  self->head_length = 0;
+  self->body_length = 0;
+  self->words[0] = '\0';
+  return TRUE;
+}
+
+/* Invariants 1 and 2: whatever was not plain must be set up anew. */
+static void
+forget (BelayHttpTransfer *self, gboolean plain)
+{
+  if (G_UNLIKELY (!plain || strchr (self->request->url, '@') != NULL))
+    g_clear_pointer (&self->settings, belay_http_settings_unref);
+  self->request = NULL;
+  if (G_UNLIKELY (self->body != NULL))
+    g_clear_pointer (&self->body, g_free);
+  self->body_size = 0;
+  if (G_UNLIKELY (self->head_size > HEAD_KEEP))
+    {
+      g_clear_pointer (&self->head, g_free);
+      self->head_size = 0;
+    }
+}
+
+static GBytes *
+take_body (BelayHttpTransfer *self)
+{
+  gsize length = self->body_length, spare = self->body_size - length;
+  char *body = g_steal_pointer (&self->body);
+
+  if (length == 0)
+    {
+      g_free (body);
+      return g_bytes_new_static ("", 0);
+    }
+  if (spare > length / 8 + 64)
+    body = g_realloc (body, length);
+  return g_bytes_new_take (body, length);
+}
+
+static void
+succeed (BelayHttpTransfer *self)
+{
+  BelayHttpRequest *request = self->request;
+  const char *url = request->url;
+  char *effective_url = NULL;
+  long status = 0;
+
+  curl_easy_getinfo (self->easy, CURLINFO_RESPONSE_CODE, &status);
+  if (G_UNLIKELY (request->wants == BELAY_HTTP_WANTS_BYTES && status >= 400))
+    {
+      request->error = belay_http_error_status (url, (guint) status, self->head_length > 0 ? self->head : "");
+      return;
+    }
+  if (request->wants == BELAY_HTTP_WANTS_BYTES)
+    {
+      request->value = take_body (self);
+      return;
+    }
+  if (self->attempts != 1)
+    curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
+  request->value = belay_http_response_new ((guint) status, effective_url != NULL ? effective_url : url, self->head,
+                                            self->head_length, take_body (self));
+}
+
+static void
+fail (BelayHttpTransfer *self, CURLcode code)
+{
+  BelayHttpRequest *request = self->request;
+  BelayHttpFailure failure = { .code = code, .url = request->url, .detail = self->words };
+  char *effective_url = NULL;
+
+  switch (self->fault)
+    {
+    case BELAY_HTTP_FAULT_TOO_LARGE:
+      request->error = belay_http_error_too_large (request->url, self->settings->max_body);
+      return;
+    case BELAY_HTTP_FAULT_HEADERS:
+      request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_PROTOCOL,
+                                                "the headers of the answer are broken, or have no end");
+      return;
+    case BELAY_HTTP_FAULT_MEMORY:
+      request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED,
+                                                "not enough memory for the body");
+      return;
+    case BELAY_HTTP_FAULT_NONE:
+      break;
+    }
+  curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
+  failure.effective_url = effective_url;
+  failure.answered = self->head_length > 0;
+  request->error = belay_http_error_new (&failure);
+}
+
+void
+belay_http_transfer_finish (BelayHttpTransfer *self, CURLcode code)
+{
+  if (G_LIKELY (code == CURLE_OK))
+    succeed (self);
+  else
+    fail (self, code);
+  forget (self, code == CURLE_OK && self->attempts == 1);
+}
+
+void
+belay_http_transfer_drop (BelayHttpTransfer *self)
+{
+  forget (self, FALSE);
+}
+
+const char *
+belay_http_transfer_doing (BelayHttpTransfer *self)
+{
+  if (self->attempts == 0)
+    return "connecting";
+  if (self->head_length == 0)
+    return "waiting for the answer";
+  return "reading the answer";
+}

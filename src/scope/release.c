@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Releases: how everything that ends something is called.
+ *
+ * A release runs in a fiber, inside a limit of its own that is a shield (nothing outside is observed), has an allowance
+ * (its time begins when it first suspends, since only then can it be ended), and owns what is spawned in it: a child
+ * started by a close is shielded and bounded with it, and joined before it counts as over.
+ *
+ * When a checkpoint finds the time up, `expired` is called at once, since what the release is stuck in may need that to
+ * end at all. After that the error is RELEASE_TIMEOUT, whatever the function says of it.
+ */
+#include "scope/scope-private.h"
+
+typedef struct
+{
+  BelayLimit     limit; /* first */
+  GDestroyNotify expired;
+  gpointer       data;
+} Release;
+
+static void
+on_expired (BelayLimit *limit)
+{
+  Release *self = (Release *) limit;
+
+  if (self->expired != NULL)
+    self->expired (self->data);
+}
+
+gboolean
+belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, BelayReason reason, gint64 timeout,
+                   GDestroyNotify expired, const char *name, GError **error)
+{
+  Release self = { .expired = expired, .data = data };
+  GError *failure = NULL;
+  gboolean ok;
+
+  belay_limit_init (&self.limit);
+  self.limit.shield = TRUE;
+  self.limit.owns = TRUE;
+  self.limit.allowance = timeout;
+  self.limit.expired = on_expired;
+  belay_limit_push (fiber, &self.limit);
+  ok = func (data, reason, &failure);
+  if (G_UNLIKELY (ok != (failure == NULL)))
+    ok = belay_check_result (ok, &failure, name);
+  if (G_UNLIKELY (self.limit.scope != NULL))
+    {
+      if (!belay_scope_finish (self.limit.scope, ok ? BELAY_REASON_OK : BELAY_REASON_ERROR, ok ? &failure : NULL))
+        ok = FALSE;
+      belay_scope_unref (self.limit.scope);
+    }
+  belay_limit_pop (fiber, &self.limit);
+  belay_limit_clear (&self.limit);
+
+  if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
+    {
+      ok = FALSE;
+      g_clear_error (&failure);
+      failure = g_error_new (BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT, "%s took longer than its release deadline; it was "
+                             "ended by force", name);
+    }
+  if (!ok)
+    g_propagate_error (error, failure);
+  return ok;
+}

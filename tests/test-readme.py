@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Compiles each C program that the README prints, runs it, and compares what it prints with the text after it.
+
+Usage: test-readme.py BUILD-FOLDER
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+source = pathlib.Path(__file__).resolve().parent.parent
+build = pathlib.Path(sys.argv[1]).resolve()
+blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (source / "README.md").read_text(), re.S | re.M)
+programs = [(code, blocks[i + 1][1] if blocks[i + 1][0] == "text" else "")
+            for i, (language, code) in enumerate(blocks) if language == "c"]
+
+print(f"1..{len(programs)}")
+failed = 0
+for number, (code, expected) in enumerate(programs, 1):
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "program")
+        (pathlib.Path(folder) / "program.c").write_text(code)
+        flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "gio-2.0", "sqlite3"], text=True).split()
+        libraries = [f"-L{build}/src", "-lbelay-1"]
+        paths = f"-Wl,-rpath,{build}/src:{build}/src/sqlite"
+        if "belay-sqlite.h" in code:
+            libraries += [f"-L{build}/src/sqlite", "-lbelay-sqlite-1"]
+        compiled = subprocess.run(
+            [os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", f"-I{source}/include",
+             f"-I{build}/include", f"{folder}/program.c", "-o", program, *libraries, paths, *flags],
+            text=True, capture_output=True)
+        printed = ""
+        if compiled.returncode == 0:
+            printed = subprocess.run([program], cwd=folder, text=True, capture_output=True, timeout=30).stdout
+        ok = compiled.returncode == 0 and printed == expected
+        failed += not ok
+        print(f"{'ok' if ok else 'not ok'} {number} - README program {number}")
+        if not ok:
+            print("# " + (compiled.stderr or f"printed {printed!r}, expected {expected!r}").replace("\n", "\n# "))
+sys.exit(failed > 0)
