@@ -361,6 +361,32 @@ read_many (gpointer data, GError **error)
   return TRUE;
 }
 
+/* One future, any number of takers, wherever it was read. */
+static gboolean
+read_shared (gpointer data, GError **error)
+{
+  g_autofree char *small = test_tmp_path ("shared-small");
+  g_autofree char *big = test_tmp_path ("shared-big");
+  const char *paths[] = { small, big };
+
+  for (guint i = 0; i < G_N_ELEMENTS (paths); i++)
+    {
+      g_autofree char *pattern = make_pattern (i == 0 ? 100 : 1000 * 1000);
+      g_autoptr (BelayFuture) future = NULL;
+
+      put (paths[i], pattern);
+      future = belay_file_read_bytes (paths[i]);
+      for (int taker = 0; taker < 3; taker++)
+        {
+          g_autoptr (GBytes) bytes = belay_await (belay_future_ref (future), error);
+
+          assert_bytes (bytes, pattern, strlen (pattern));
+          g_assert_cmpint (((const char *) g_bytes_get_data (bytes, NULL))[strlen (pattern)], ==, 0);
+        }
+    }
+  return TRUE;
+}
+
 /* --- reading a FIFO --- */
 
 static gpointer
@@ -1330,6 +1356,7 @@ main (int argc, char **argv)
   g_test_add_func ("/file/read/null", read_null);
   g_test_add_func ("/file/read/thread", read_thread);
   test_add_fiber ("/file/read/many", read_many);
+  test_add_fiber ("/file/read/shared", read_shared);
   test_add_fiber ("/file/read/fifo", read_fifo);
   test_add_fiber ("/file/read/fifo-cancelled", read_fifo_cancelled);
   test_add_fiber ("/file/read/L20-cancelled-scope", read_in_cancelled_scope);

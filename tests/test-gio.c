@@ -395,11 +395,12 @@ dropped (gpointer data, GError **error)
 
 /* The last interest goes on another thread, while GIO calls back here. */
 static gpointer
-drop_on_thread (gpointer queue)
+drop_on_thread (gpointer data)
 {
-  gpointer future;
+  int fd = GPOINTER_TO_INT (data);
+  BelayFuture *future;
 
-  while ((future = g_async_queue_pop (queue)) != queue)
+  while (read (fd, &future, sizeof future) == sizeof future)
     belay_future_unref (future);
   return NULL;
 }
@@ -416,21 +417,26 @@ quick_async (GObject *source, int unused, GCancellable *cancellable, GAsyncReady
 static gboolean
 dropped_elsewhere (gpointer data, GError **error)
 {
-  g_autoptr (GAsyncQueue) queue = g_async_queue_new ();
-  GThread *thread = g_thread_new ("dropper", drop_on_thread, queue);
+  GThread *thread;
+  int fds[2];
 
+  g_assert_cmpint (pipe (fds), ==, 0);
+  thread = g_thread_new ("dropper", drop_on_thread, GINT_TO_POINTER (fds[0]));
   n_finished = 0;
   for (int i = 0; i < 2000; i++)
     {
-      g_async_queue_push (queue, BELAY_GIO (quick_async, slow_object_finish, NULL, 0));
+      BelayFuture *future = BELAY_GIO (quick_async, slow_object_finish, NULL, 0);
+
+      g_assert_cmpint (write (fds[1], &future, sizeof future), ==, sizeof future);
       if (i % 7 == 0)
         belay_yield (NULL);
     }
-  g_async_queue_push (queue, queue);
+  close (fds[1]);
   for (int i = 0; i < 5000 && n_finished < 2000; i++)
     belay_sleep (1, NULL);
   g_assert_cmpint (n_finished, ==, 2000);
   g_thread_join (thread);
+  close (fds[0]);
   wait_until_zero (&n_objects);
   return TRUE;
 }

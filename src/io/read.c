@@ -332,7 +332,7 @@ static BelayFuture *
 hand_over (const Reading *here, const char *path)
 {
   Reading *self = g_new (Reading, 1);
-  BelayFuture *future;
+  BelayFuture *future, *job;
 
   *self = *here;
   self->path = g_strdup (path);
@@ -340,7 +340,10 @@ hand_over (const Reading *here, const char *path)
   self->promise = belay_promise_new ();
   belay_promise_on_cancel (self->promise, reading_drop_job, self);
   future = belay_promise_get_future (self->promise);
-  __atomic_store_n (&self->job, belay_thread_run_owned (read_in_worker, self, reading_unref, NULL), __ATOMIC_RELEASE);
+  job = belay_thread_run_owned (read_in_worker, self, reading_unref, NULL);
+  if (belay_future_is_rejected (job)) /* cancelled since the checkpoint, by another thread */
+    belay_promise_reject (self->promise, g_error_copy (belay_future_get_error (job)));
+  __atomic_store_n (&self->job, job, __ATOMIC_RELEASE);
   reading_unref (self);
   return future;
 }

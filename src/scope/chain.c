@@ -5,13 +5,13 @@
  * A chain is linked in its scope from the call to its end. When its future is known an item is queued at home; the
  * callback runs there if the scope is still open and not cancelled, so never after the owner said it is over. Closing
  * drops the chains that still wait, and with them the interest in their futures; one whose notification is under way
- * finds the scope closing and drops itself.
+ * finds that it is linked no more and drops itself. The list belongs to the home thread.
  */
 #include "scope/scope-private.h"
 
 struct _BelayChain
 {
-  BelayChain    *prev, *next; /* the scope's lock */
+  BelayChain    *prev, *next; /* home */
   BelayWaiter    waiter;
   BelayItem      item;
   BelayScope    *scope;       /* a reference */
@@ -30,26 +30,33 @@ chain_free (BelayChain *self)
   g_free (self);
 }
 
+static void
+link_chain (BelayChain *self)
+{
+  BelayScope *scope = self->scope;
+
+  self->next = scope->chains;
+  if (self->next != NULL)
+    self->next->prev = self;
+  scope->chains = self;
+}
+
 /* FALSE when a close has taken it off already. */
 static gboolean
 unlink_chain (BelayChain *self)
 {
   BelayScope *scope = self->scope;
-  gboolean linked;
 
-  belay_spin_lock (&scope->lock);
-  linked = self->prev != NULL || scope->chains == self;
-  if (linked)
-    {
-      if (self->prev != NULL)
-        self->prev->next = self->next;
-      else
-        scope->chains = self->next;
-      if (self->next != NULL)
-        self->next->prev = self->prev;
-    }
-  belay_spin_unlock (&scope->lock);
-  return linked;
+  if (self->prev == NULL && scope->chains != self)
+    return FALSE;
+  if (self->prev != NULL)
+    self->prev->next = self->next;
+  else
+    scope->chains = self->next;
+  if (self->next != NULL)
+    self->next->prev = self->prev;
+  self->prev = self->next = NULL;
+  return TRUE;
 }
 
 static void
@@ -89,22 +96,15 @@ register_chain (BelayItem *item)
 {
   BelayChain *self = CHAIN_OF (item, item);
   BelayScope *scope = self->scope;
-  gboolean accepted;
 
   self->item.run = run_chain;
-  belay_spin_lock (&scope->lock);
-  accepted = scope->state == BELAY_SCOPE_OPEN;
-  if (accepted)
+  if (scope->state != BELAY_SCOPE_OPEN)
     {
-      self->next = scope->chains;
-      if (self->next != NULL)
-        self->next->prev = self;
-      scope->chains = self;
+      chain_free (self);
+      return;
     }
-  belay_spin_unlock (&scope->lock);
-  if (!accepted)
-    chain_free (self);
-  else if (!belay_future_add_waiter (self->future, &self->waiter))
+  link_chain (self);
+  if (!belay_future_add_waiter (self->future, &self->waiter))
     belay_context_push (scope->context, &self->item);
 }
 
@@ -131,22 +131,11 @@ belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, g
 void
 belay_chains_drop (BelayScope *scope)
 {
-  for (;;)
+  while (scope->chains != NULL)
     {
-      BelayChain *self;
+      BelayChain *self = scope->chains;
 
-      belay_spin_lock (&scope->lock);
-      self = scope->chains;
-      if (self != NULL)
-        {
-          scope->chains = self->next;
-          if (self->next != NULL)
-            self->next->prev = NULL;
-          self->prev = self->next = NULL;
-        }
-      belay_spin_unlock (&scope->lock);
-      if (self == NULL)
-        return;
+      unlink_chain (self);
       if (belay_future_remove_waiter (self->future, &self->waiter))
         chain_free (self);
     }

@@ -40,6 +40,8 @@ struct _BelayScope
   const char     *site;
   gint64          release_timeout; /* µs; G_MAXINT64: for ever */
 
+  BelayChain     *chains;          /* home */
+
   atomic_flag     lock;            /* all below */
   guint8          state;
   BelayLimit     *inside;          /* the limit that children are in: `limit`, or while it is open a fiber's or a release's */
@@ -48,7 +50,6 @@ struct _BelayScope
   guint           n_children;
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
-  BelayChain     *chains;
   GPtrArray      *errors;          /* of GError */
   gboolean        child_cancelled; /* a child ended CANCELLED */
   BelayFuture    *closed;          /* made when a second closer comes */

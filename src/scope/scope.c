@@ -580,20 +580,15 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
   belay_piece_free (entry, sizeof *entry);
 }
 
+/* Nothing is added once RELEASING has begun, so the list is the closer's alone. */
 static void
 release_entries (BelayScope *self, BelayFiber *fiber, BelayReason reason)
 {
-  for (;;)
+  while (self->entries != NULL)
     {
-      BelayEntry *entry;
+      BelayEntry *entry = self->entries;
 
-      belay_spin_lock (&self->lock);
-      entry = self->entries;
-      if (entry != NULL)
-        self->entries = entry->next;
-      belay_spin_unlock (&self->lock);
-      if (entry == NULL)
-        return;
+      self->entries = entry->next;
       run_entry (self, fiber, entry, reason);
     }
 }
@@ -639,12 +634,40 @@ is_inside (BelayScope *self, BelayFiber *fiber)
   return FALSE;
 }
 
+typedef struct
+{
+  BelayScope *scope;
+  BelayReason reason;
+} Finish;
+
+static gboolean
+finish_at_home (gpointer data, GError **error)
+{
+  Finish *finish = data;
+
+  return belay_scope_finish (finish->scope, finish->reason, error);
+}
+
+/* Closed from the fiber of another home: done at its own. */
+static gboolean
+finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GError **error)
+{
+  Finish finish = { self, reason };
+  g_autoptr (BelayFuture) done = belay_task_detached (self->context, finish_at_home, &finish, NULL, self->site);
+
+  belay_fiber_await_deaf (fiber, done, self->site);
+  return belay_future_check (done, error);
+}
+
 gboolean
 belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
 {
   BelayFiber *fiber = belay_fiber_self ();
   BelayLimit *limit;
   gboolean first;
+
+  if (G_UNLIKELY (self->context != fiber->context))
+    return finish_from_afar (self, fiber, reason, error);
 
   if (G_UNLIKELY (self->n_children > 0 && is_inside (self, fiber)))
     {

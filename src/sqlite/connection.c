@@ -229,8 +229,6 @@ operation_cancelled (gpointer data)
   start = belay_sqlite_pump_is_due (connection, &number);
   pthread_mutex_unlock (&connection->lock);
 
-  if (start)
-    belay_sqlite_pump_start (connection, number);
   if (under_way && !op->borrowing && belay_in_fiber ())
     await_aftermath (op);
   if (taken_back)
@@ -238,6 +236,8 @@ operation_cancelled (gpointer data)
       belay_sqlite_operation_fail_cancelled (op);
       belay_sqlite_operation_answer (op);
     }
+  if (start)
+    belay_sqlite_pump_start (connection, number);
 }
 
 BelayFuture *
