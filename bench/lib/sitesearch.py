@@ -142,8 +142,8 @@ def make_rows(site, title, results):
     def medians(function):
         return {name: statistics.median(map(function, runs)) for name, runs in results.items()}
 
-    rate = medians(lambda run: run[0] / run[1])
-    cpu = medians(lambda run: 1e3 * run[2] / run[0])
+    rate = medians(lambda run: run[0] / max(run[1], 1e-3))
+    cpu = medians(lambda run: 1e3 * run[2] / max(run[0], 1))
     yield Row(name=site, title=title, unit='pages/s', ours=rate.pop('ours'), peers=rate,
               goal=GOALS[site] * rate['aiohttp'], more_is_better=True)
     yield Row(name=f'{site}-cpu', title='  CPU for a page', unit='ms', ours=cpu.pop('ours'), peers=cpu)

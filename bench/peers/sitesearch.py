@@ -181,9 +181,8 @@ def collapse(text):
 def parse(body, charset, url, origin):
     """The title, the number of links, the text, and the set of URLs to follow.
 
-    Called on the event loop, save for huge pages.  It takes a millisecond for a
-    page of 28 KiB and needs the interpreter's lock for a third of that: through
-    to_thread() a crawl takes 1.2 to 1.4 times as long.
+    Called on the event loop, save for huge pages: it takes a millisecond for a
+    page of 28 KiB, and through to_thread() a crawl takes 1.2 to 1.4 times as long.
     """
     if charset and charset.lower() in ('utf-8', 'utf8'):
         return extract(valid_utf8(body), 'utf-8', url, origin)

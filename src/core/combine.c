@@ -28,8 +28,10 @@ typedef struct
   atomic_int   place;
 } Member;
 
+/* Shared by the result of a combinator and by what passes that on. */
 typedef struct
 {
+  atomic_int   refs;
   guint        n;
   BelayFuture *futures[];
 } BelayMembers;
@@ -44,11 +46,22 @@ struct _Combine
   Member        members[];
 };
 
-static void
-free_members (gpointer data)
+gpointer
+belay_members_ref (gpointer data)
 {
   BelayMembers *members = data;
 
+  atomic_fetch_add_explicit (&members->refs, 1, memory_order_relaxed);
+  return members;
+}
+
+static void
+unref_members (gpointer data)
+{
+  BelayMembers *members = data;
+
+  if (atomic_fetch_sub_explicit (&members->refs, 1, memory_order_acq_rel) != 1)
+    return;
   for (guint i = 0; i < members->n; i++)
     belay_future_unref (members->futures[i]);
   g_free (members);
@@ -93,13 +106,14 @@ resolve_with_members (Combine *self)
 {
   BelayMembers *members = g_malloc (sizeof *members + self->n * sizeof (BelayFuture *));
 
+  atomic_init (&members->refs, 1);
   members->n = self->n;
   for (guint i = 0; i < self->n; i++)
     members->futures[i] = belay_future_ref (self->members[i].future);
   if (belay_future_settle (&self->result, BELAY_KIND_MEMBERS, (BelayValue) { .p = members },
-                           (BelayAux) { .destroy = free_members }))
+                           (BelayAux) { .destroy = unref_members }))
     return TRUE;
-  free_members (members);
+  unref_members (members);
   return FALSE;
 }
 

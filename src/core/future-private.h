@@ -69,17 +69,18 @@ enum
 struct _BelayFuture
 {
   _Atomic (guintptr) state;   /* status | lock bit | first waiter */
-  atomic_int         refs;    /* interests + BELAY_PROMISE_UNIT for each reference of the writing end */
+  _Atomic (gint64)   refs;    /* interests + BELAY_PROMISE_UNIT for each reference of the writing end */
   guint8             block;   /* how its memory was got, for belay_block_free() */
   guint8             kind;    /* kind, value and aux: the lock bit, then immutable once settled */
   atomic_uchar       flags;
+  guint8             mark;    /* whoever embeds it has this byte */
   BelayValue         value;
   BelayAux           aux;
   GDestroyNotify     on_cancel; /* set before it is given out */
   gpointer           cancel_data;
 };
 
-#define BELAY_PROMISE_UNIT  (1 << 24)
+#define BELAY_PROMISE_UNIT  ((gint64) 1 << 32)
 #define BELAY_INTEREST_MASK (BELAY_PROMISE_UNIT - 1)
 
 #define BELAY_STATE_PENDING  ((guintptr) 0)
@@ -94,12 +95,13 @@ struct _BelayFuture
 
 /* Sets up a future in a block; its memory is the block's. */
 static inline void
-belay_future_init (BelayFuture *future, int refs)
+belay_future_init (BelayFuture *future, gint64 refs)
 {
   atomic_init (&future->state, BELAY_STATE_PENDING);
   atomic_init (&future->refs, refs);
   future->kind = BELAY_KIND_DONE;
   atomic_init (&future->flags, 0);
+  future->mark = 0;
   future->on_cancel = NULL;
 }
 
@@ -127,6 +129,10 @@ gboolean belay_future_add_waiter    (BelayFuture *future, BelayWaiter *waiter);
 gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
 /* Asks the work to end, as dropping the last interest does, and keeps the interest. */
 void     belay_future_ask_to_end    (BelayFuture *future);
+/* --- combine.c --- */
+gpointer belay_members_ref          (gpointer members);
+
+/* --- future.c --- */
 /* Frees a value that was never put into a future. */
 void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux aux);
 

@@ -19,6 +19,10 @@
  *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending.
  *   5. It is not running any more when the call that settles returns (unless it is what settles): so what it was given
  *      lives long enough when it lives until the answer was given.
+ *   6. The last interest that goes inside of an on_cancel is asked about after that has returned, by a loop (`later`), so
+ *      that dropping one end of a long chain uses no stack.
+ *   7. An error is seen by a reader or goes to the sink, once, when no reader is left: with the last interest, or, if
+ *      it came later than that, with the block.
  *
  * The lock bit is held for a handful of instructions and never over a call.
  */
@@ -161,6 +165,20 @@ struct _Asking
 
 static __thread Asking *asking;
 
+/* Futures to be asked about when the outermost on_cancel has returned; each with a writing end of ours. */
+typedef struct _Later Later;
+struct _Later
+{
+  Later       *next;
+  BelayFuture *future;
+};
+
+static __thread struct
+{
+  Later *head;
+  Later *tail;
+} later;
+
 /* Invariant 5. What settles in an on_cancel of this thread cannot wait for it. */
 static void
 wait_for_asker (BelayFuture *future)
@@ -262,10 +280,12 @@ take_value (BelayFuture *future, BelayValue *ret_value, GError **error)
     case BELAY_KIND_BOXED:
       ret_value->p = future->value.p != NULL ? g_boxed_copy (future->aux.type, future->value.p) : NULL;
       return TRUE;
+    case BELAY_KIND_MEMBERS:
+      ret_value->p = belay_members_ref (future->value.p);
+      return TRUE;
     case BELAY_KIND_DONE:
     case BELAY_KIND_INT64:
     case BELAY_KIND_DOUBLE:
-    case BELAY_KIND_MEMBERS:
     case BELAY_KIND_ERROR:
       break;
     }
@@ -284,13 +304,16 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
       add_flag (source, BELAY_FUTURE_SEEN);
       return belay_future_settle_error (future, g_error_copy (source->value.error));
     }
+  if (belay_future_status (future) != BELAY_STATE_PENDING)
+    return FALSE;
   if (!take_value (source, &value, &error))
     return belay_future_settle_error (future, error);
-  if (source->kind == BELAY_KIND_MEMBERS)
-    return belay_future_settle (future, BELAY_KIND_DONE, value, (BelayAux) { NULL });
   if (belay_future_settle (future, source->kind, value, source->aux))
     return TRUE;
-  belay_value_clear (source->kind, value, source->aux);
+  if (source->kind == BELAY_KIND_POINTER) /* it stays where it is, for others or until the end */
+    atomic_fetch_and_explicit (&source->flags, (guchar) ~BELAY_FUTURE_TAKEN, memory_order_release);
+  else
+    belay_value_clear (source->kind, value, source->aux);
   return FALSE;
 }
 
@@ -305,14 +328,67 @@ free_future (BelayFuture *future)
   belay_block_free (future);
 }
 
-/* The last interest goes: an error that nobody looked at is not lost. */
+/* No reader is left: an error that nobody looked at is not lost. */
 static void
 report_unseen (BelayFuture *future)
 {
   if (belay_future_status (future) == BELAY_STATE_REJECTED &&
-      !(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_SEEN) &&
+      !(atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed) & BELAY_FUTURE_SEEN) &&
       !g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
     belay_sink_error (future->value.error, "a future that was dropped", NULL);
+}
+
+static void
+ask_to_end (BelayFuture *future)
+{
+  Asking mine = { asking, future };
+  gboolean first;
+  guintptr state;
+
+  if (!lock_pending (future, &state))
+    return;
+  /* Under the lock bit, so that whoever settles from now on sees it (invariant 5). */
+  first = !(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_ASKED);
+  if (first)
+    atomic_fetch_or (&future->flags, BELAY_FUTURE_ASKED | BELAY_FUTURE_ASKING);
+  unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));
+  if (!first)
+    return;
+  asking = &mine;
+  future->on_cancel (future->cancel_data);
+  asking = mine.outer;
+  atomic_fetch_and_explicit (&future->flags, (guchar) ~BELAY_FUTURE_ASKING, memory_order_release);
+}
+
+void
+belay_future_ask_to_end (BelayFuture *future)
+{
+  if (future->on_cancel == NULL)
+    return;
+  ask_to_end (future);
+  while (asking == NULL && later.head != NULL)
+    {
+      Later *first = later.head;
+
+      later.head = first->next;
+      ask_to_end (first->future);
+      belay_future_unref_writer (first->future);
+      g_free (first);
+    }
+}
+
+/* (transfer full): the writing end that the last interest has become. */
+static void
+ask_later (BelayFuture *future)
+{
+  Later *mine = g_new (Later, 1);
+
+  *mine = (Later) { NULL, future };
+  if (later.head != NULL)
+    later.tail->next = mine;
+  else
+    later.head = mine;
+  later.tail = mine;
 }
 
 BelayFuture *
@@ -328,7 +404,7 @@ void
 belay_future_unref (BelayFuture *future)
 {
   gboolean last_interest;
-  int refs, left;
+  gint64 refs, left;
 
   g_return_if_fail (future != NULL);
 
@@ -351,10 +427,19 @@ belay_future_unref (BelayFuture *future)
 
   if (last_interest)
     {
-      if (belay_future_status (future) == BELAY_STATE_PENDING)
-        belay_future_ask_to_end (future);
-      else
-        report_unseen (future);
+      if (belay_future_status (future) != BELAY_STATE_PENDING)
+        {
+          report_unseen (future);
+        }
+      else if (future->on_cancel != NULL)
+        {
+          if (asking != NULL)
+            {
+              ask_later (future);
+              return;
+            }
+          belay_future_ask_to_end (future);
+        }
       belay_future_unref_writer (future);
     }
   else if (left == 0)
@@ -362,28 +447,6 @@ belay_future_unref (BelayFuture *future)
       report_unseen (future);
       free_future (future);
     }
-}
-
-void
-belay_future_ask_to_end (BelayFuture *future)
-{
-  Asking mine = { asking, future };
-  gboolean first;
-  guintptr state;
-
-  if (future->on_cancel == NULL || !lock_pending (future, &state))
-    return;
-  /* Under the lock bit, so that whoever settles from now on sees it (invariant 5). */
-  first = !(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_ASKED);
-  if (first)
-    atomic_fetch_or (&future->flags, BELAY_FUTURE_ASKED | BELAY_FUTURE_ASKING);
-  unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));
-  if (!first)
-    return;
-  asking = &mine;
-  future->on_cancel (future->cancel_data);
-  asking = mine.outer;
-  atomic_fetch_and_explicit (&future->flags, (guchar) ~BELAY_FUTURE_ASKING, memory_order_release);
 }
 
 void
@@ -395,15 +458,29 @@ belay_future_ref_writer (BelayFuture *future)
 void
 belay_future_unref_writer (BelayFuture *future)
 {
-  int refs = atomic_load_explicit (&future->refs, memory_order_acquire);
+  gint64 refs = atomic_load_explicit (&future->refs, memory_order_acquire);
 
-  /* The only writing end left, which is the caller's, so nobody can make another. */
-  if (refs < 2 * BELAY_PROMISE_UNIT && belay_future_status (future) == BELAY_STATE_PENDING)
-    belay_future_settle_error (future, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_BROKEN,
-                                                            "the promise was dropped without an answer"));
-  if (refs == BELAY_PROMISE_UNIT ||
-      atomic_fetch_sub_explicit (&future->refs, BELAY_PROMISE_UNIT, memory_order_acq_rel) == BELAY_PROMISE_UNIT)
-    free_future (future);
+  for (;;)
+    {
+      /* The only writing end left, which is the caller's, so nobody can make another. */
+      if (refs < 2 * BELAY_PROMISE_UNIT && belay_future_status (future) == BELAY_STATE_PENDING)
+        {
+          if (refs == BELAY_PROMISE_UNIT) /* to nobody, so it is no error */
+            atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
+          belay_future_settle_error (future, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_BROKEN,
+                                                                  "the promise was dropped without an answer"));
+        }
+      if (refs == BELAY_PROMISE_UNIT)
+        {
+          if (future->kind == BELAY_KIND_ERROR)
+            report_unseen (future);
+          free_future (future);
+          return;
+        }
+      if (atomic_compare_exchange_weak_explicit (&future->refs, &refs, refs - BELAY_PROMISE_UNIT, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return;
+    }
 }
 
 /* --- futures known from the start --- */

@@ -33,7 +33,7 @@
 # define SLOT_BITS 18
 #endif
 #define SLOT_MASK ((((guintptr) 1) << SLOT_BITS) - 1)
-#define TURN_MASK ((guint) (G_MAXUINTPTR >> SLOT_BITS))
+#define TURN_MASK ((guint) (~(guintptr) 0 >> SLOT_BITS))
 
 typedef struct
 {

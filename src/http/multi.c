@@ -7,211 +7,31 @@
  * is pumped once for a whole batch. To *harvest* is to collect what libcurl has finished, to *settle* is to answer
  * the promises of what was harvested. A *kept* multi is the one that a context has for requests without a session.
  *
- * States: open, closing (takes no more requests and ends when it has none), ended (nothing is left but the memory).
+ * Requests are in request.c, the beginning and the end of a multi in life.c.
  *
  * Invariants
- *   1. libcurl is called from dispatch() and end() only, never from a caller's function: so never on a fiber's small
- *      stack, never while it calls us, and whatever was asked for during one batch is started together.
+ *   1. libcurl is called from dispatch(), and by the end of a multi, only, never from a caller's function: so never on a
+ *      fiber's small stack, never while it calls us, and whatever was asked for during one batch is started together.
  *   2. Everything but the mailbox belongs to whoever owns the GMainContext: the thread that iterates it, or one that
  *      has acquired it for a moment because nobody does. Everybody else writes letters.
- *   3. Promises are answered when nothing else is under way and the request is forgotten: an answer may run functions of
- *      others (destroy notifies, on_cancel), and these may end this very multi.
- *   4. Each request that was accepted is answered exactly once, at the latest by end(). end() happens once: after a close, when
- *      the session is dropped or abandoned, when the context goes, or when a kept one has been idle for KEEP.
- *   5. A dispatch lasts no longer than BUDGET and what one call of libcurl takes. And when this source has been ready in
- *      every turn of the main loop for BUDGET, it lets sources down to GTK's frame clock go first for one turn:
- *      between two turns the run queue of the fibers is ready, then this source, then the run queue again, and a
- *      frame would never come. That a poll slept proves that nothing waited.
- *   6. In a child of fork() a multi of the parent is inert: nothing is sent, closed or unregistered, for connections and
- *      epoll descriptor are shared with the parent.
+ *   3. A dispatch lasts no longer than BUDGET and what one call of libcurl takes.
+ *   4. When this source has been ready in every turn of the main loop for BUDGET, it lets sources down to GTK's frame
+ *      clock go first for one turn. The fibers' run queue does so too, but the two take turns at being ready (an
+ *      answer wakes a fiber, which asks for more), and a frame would never come. A poll that slept proves that nothing
+ *      waited.
+ *   5. Answers are given last in a dispatch: they may end the multi.
  */
-#include "http/multi.h"
-
 #include "http/http-error.h"
-#include "http/mail.h"
-#include "http/queue.h"
-#include "http/transfer.h"
+#include "http/multi-private.h"
 
 #include <errno.h>
-#include <pthread.h>
 
-#define NEVER          G_MAXINT64
 #define BUDGET         4000                       /* µs: a quarter of a frame */
 #define SLEPT          100                        /* µs that a poll lasts when it has surely slept */
 #define BEHIND_FRAMES  (G_PRIORITY_HIGH_IDLE + 30) /* GTK draws at G_PRIORITY_HIGH_IDLE + 20 */
 #define ROUNDS         8                          /* looks at the sockets in one dispatch */
 #define START_BATCH    32                         /* requests started between two looks at the clock */
-#define SPARE_MAX      256                        /* requests and transfers kept for reuse */
-#define KEEP           (60 * G_USEC_PER_SEC)      /* a kept multi without requests */
-#define DEFAULT_TOTAL  100                        /* connections */
 #define IDLE_UNLIMITED 1024                       /* idle connections kept where there is no limit */
-
-struct _BelayHttpMulti
-{
-  GSource            source;
-  GMainContext      *context;    /* weak: valid while not ended, on its thread */
-  CURLM             *curl;       /* NULL before the first request, and after the end */
-  BelayHttpSockets   sockets;
-  gpointer           tag;        /* of the epoll descriptor in the source */
-  BelayHttpMailbox   mailbox;
-  BelayHttpQueue     queue;
-  GQueue             timed;      /* requests by deadline, the first one first */
-  GQueue             done;       /* to be settled */
-  guint              n_requests; /* accepted and not yet settled */
-  GQueue             spare_requests;
-  BelayHttpTransfer *spare_transfers;
-  guint              n_spare_transfers;
-  BelayHttpSettings *settings;
-  GSList            *closers;    /* promises */
-  gint64             timer;      /* libcurl's, or NEVER */
-  gint64             idle_end;   /* of a kept one, or NEVER */
-  gint64             prepared;   /* when the poll began */
-  gint64             ready_since; /* ready in every turn since then; 0: was not */
-  guint              fork_count; /* of the process that it belongs to */
-  gboolean           kick;       /* libcurl's timer is due now */
-  gboolean           expecting;  /* answers were given: those who got them may ask for more in the same turn */
-  gboolean           behind;     /* lets others go first */
-  gboolean           kept;
-  gboolean           closing;
-  gboolean           ended;
-};
-
-static GHashTable *kept_multis; /* GMainContext → BelayHttpMulti, a reference; the lock of mail.c */
-static guint fork_count;
-
-static void end (BelayHttpMulti *self);
-
-/* --- requests --- */
-
-static BelayHttpRequest *
-request_new (BelayHttpMulti *self)
-{
-  BelayHttpRequest *request = g_new0 (BelayHttpRequest, 1);
-
-  request->link.data = request;
-  belay_http_ticket_open (&self->mailbox, request);
-  return request;
-}
-
-static void
-request_free (BelayHttpRequest *request)
-{
-  belay_http_ticket_close (request);
-  g_free (request);
-}
-
-/* Makes it ready for another one. Its ticket leads nowhere from now on. */
-static void
-recycle (BelayHttpMulti *self, BelayHttpRequest *request)
-{
-  g_clear_pointer (&request->url, g_free);
-  g_clear_pointer (&request->settings, belay_http_settings_unref);
-  request->turn++;
-  request->state = BELAY_HTTP_NEW;
-  if (self->ended || self->spare_requests.length >= SPARE_MAX)
-    request_free (request);
-  else
-    g_queue_push_head_link (&self->spare_requests, &request->link);
-}
-
-/* The request has its value or error; what remains is to settle it. */
-static void
-finish (BelayHttpMulti *self, BelayHttpRequest *request)
-{
-  belay_http_queue_leave (&self->queue, request);
-  if (request->timed.data != NULL)
-    {
-      g_queue_unlink (&self->timed, &request->timed);
-      request->timed.data = NULL;
-    }
-  g_queue_push_tail_link (&self->done, &request->link);
-}
-
-static void
-give_back_transfer (BelayHttpMulti *self, BelayHttpRequest *request)
-{
-  BelayHttpTransfer *transfer = g_steal_pointer (&request->transfer);
-
-  if (self->n_spare_transfers >= SPARE_MAX)
-    {
-      belay_http_transfer_free (transfer);
-      return;
-    }
-  transfer->next = self->spare_transfers;
-  self->spare_transfers = transfer;
-  self->n_spare_transfers++;
-}
-
-/* Ends a request, wherever it is, with an error (transfer full). */
-static void
-drop (BelayHttpMulti *self, BelayHttpRequest *request, GError *error)
-{
-  if (request->transfer != NULL)
-    {
-      curl_multi_remove_handle (self->curl, request->transfer->easy); /* with its connection */
-      belay_http_transfer_drop (request->transfer);
-      give_back_transfer (self, request);
-    }
-  request->error = error;
-  finish (self, request);
-}
-
-static void
-settle (BelayHttpMulti *self)
-{
-  GList *link;
-
-  while ((link = g_queue_pop_head_link (&self->done)) != NULL)
-    {
-      BelayHttpRequest *request = link->data;
-      BelayPromise *promise = g_steal_pointer (&request->promise);
-      gpointer value = g_steal_pointer (&request->value);
-      GError *error = g_steal_pointer (&request->error);
-      GType type = request->wants == BELAY_HTTP_WANTS_BYTES ? G_TYPE_BYTES : BELAY_TYPE_HTTP_RESPONSE;
-
-      self->n_requests--;
-      self->expecting = TRUE;
-      recycle (self, request);
-      if (G_LIKELY (error == NULL))
-        belay_promise_resolve_boxed (promise, type, value);
-      else
-        belay_promise_reject (promise, error);
-      belay_promise_unref (promise);
-    }
-  if (self->n_requests > 0 || self->ended)
-    return;
-  if (self->closing)
-    end (self);
-  else if (self->kept)
-    self->idle_end = g_get_monotonic_time () + KEEP;
-}
-
-/* Takes a request over, on the context's thread. */
-static void
-accept (BelayHttpMulti *self, BelayHttpRequest *request)
-{
-  gint64 timeout = self->settings->timeout;
-
-  request->settings = belay_http_settings_ref (self->settings);
-  self->n_requests++;
-  self->idle_end = NEVER;
-  if (G_UNLIKELY (timeout > 0))
-    {
-      GList *before = self->timed.tail;
-      gint64 made = request->made != 0 ? request->made : belay_now ();
-
-      request->deadline = timeout < (G_MAXINT64 - made) / 1000 ? made + timeout * 1000 : G_MAXINT64;
-      /* usually the last */
-      while (before != NULL && ((BelayHttpRequest *) before->data)->deadline > request->deadline)
-        before = before->prev;
-      request->timed = (GList) { .data = request };
-      if (before == NULL)
-        g_queue_push_head_link (&self->timed, &request->timed);
-      else
-        g_queue_insert_after_link (&self->timed, before, &request->timed);
-    }
-  belay_http_queue_join (&self->queue, request);
-}
 
 /* --- libcurl --- */
 
@@ -222,12 +42,12 @@ on_timer (CURLM *curl, long milliseconds, void *data)
   BelayHttpMulti *self = data;
 
   self->kick = milliseconds == 0;
-  self->timer = milliseconds > 0 ? g_get_monotonic_time () + (gint64) milliseconds * 1000 : NEVER;
+  self->timer = milliseconds > 0 ? g_get_monotonic_time () + (gint64) milliseconds * 1000 : BELAY_HTTP_NEVER;
   return 0;
 }
 
-static void
-set_curl_limits (BelayHttpMulti *self)
+void
+belay_http_multi_apply_limits (BelayHttpMulti *self)
 {
   guint total = self->queue.total, per_host = self->queue.per_host;
 
@@ -258,7 +78,7 @@ open_curl (BelayHttpMulti *self, const char **why)
   curl_multi_setopt (self->curl, CURLMOPT_SOCKETDATA, &self->sockets);
   curl_multi_setopt (self->curl, CURLMOPT_TIMERFUNCTION, on_timer);
   curl_multi_setopt (self->curl, CURLMOPT_TIMERDATA, self);
-  set_curl_limits (self);
+  belay_http_multi_apply_limits (self);
   self->tag = g_source_add_unix_fd (&self->source, self->sockets.epoll, G_IO_IN);
   belay_http_mail_set_wake (&self->mailbox, self->sockets.wake);
   return TRUE;
@@ -272,7 +92,7 @@ fail_running (BelayHttpMulti *self, const char *why)
     {
       BelayHttpRequest *request = self->queue.running.head->data;
 
-      drop (self, request, belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED, why));
+      belay_http_request_drop (self, request, belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED, why));
     }
 }
 
@@ -297,7 +117,7 @@ static void
 pump (BelayHttpMulti *self)
 {
   self->kick = FALSE;
-  self->timer = NEVER;
+  self->timer = BELAY_HTTP_NEVER;
   socket_action (self, CURL_SOCKET_TIMEOUT, 0);
 }
 
@@ -318,7 +138,7 @@ start (BelayHttpMulti *self, BelayHttpRequest *request)
     }
   if (G_UNLIKELY (transfer == NULL))
     {
-      drop (self, request, belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED, why));
+      belay_http_request_drop (self, request, belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED, why));
       return;
     }
   request->transfer = transfer;
@@ -331,8 +151,8 @@ start (BelayHttpMulti *self, BelayHttpRequest *request)
       request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED, curl_multi_strerror (code));
       belay_http_transfer_drop (transfer);
     }
-  give_back_transfer (self, request);
-  finish (self, request);
+  belay_http_request_give_back_transfer (self, request);
+  belay_http_request_finish (self, request);
 }
 
 static void
@@ -351,8 +171,8 @@ harvest (BelayHttpMulti *self)
       request = transfer->request;
       curl_multi_remove_handle (self->curl, transfer->easy); /* the message is gone with it */
       belay_http_transfer_finish (transfer, code);
-      give_back_transfer (self, request);
-      finish (self, request);
+      belay_http_request_give_back_transfer (self, request);
+      belay_http_request_finish (self, request);
     }
 }
 
@@ -371,14 +191,14 @@ read_mail (BelayHttpMulti *self)
         {
         case BELAY_HTTP_MAIL_START:
           request = letter->what;
-          accept (self, request);
+          belay_http_request_take_in (self, request);
           if (self->closing || self->ended)
-            drop (self, request, belay_http_error_closed (request->url));
+            belay_http_request_drop (self, request, belay_http_error_closed (request->url));
           break;
         case BELAY_HTTP_MAIL_CANCEL:
           request = belay_http_ticket_find (&self->mailbox, letter->what);
           if (request != NULL && request->state != BELAY_HTTP_NEW && request->state != BELAY_HTTP_DONE)
-            drop (self, request, belay_http_error_cancelled (request->url));
+            belay_http_request_drop (self, request, belay_http_error_cancelled (request->url));
           break;
         case BELAY_HTTP_MAIL_CLOSE:
           self->closing = TRUE;
@@ -387,29 +207,11 @@ read_mail (BelayHttpMulti *self)
         case BELAY_HTTP_MAIL_END:
           self->closing = TRUE;
           while ((request = belay_http_queue_any (&self->queue)) != NULL)
-            drop (self, request, belay_http_error_closed (request->url));
+            belay_http_request_drop (self, request, belay_http_error_closed (request->url));
           break;
         }
       next = letter->next;
       g_free (letter);
-    }
-}
-
-static void
-expire (BelayHttpMulti *self)
-{
-  gint64 now = belay_now ();
-
-  while (self->timed.length > 0)
-    {
-      BelayHttpRequest *request = self->timed.head->data;
-      const char *doing = "waiting for its turn (see belay_http_session_set_max_connections())";
-
-      if (request->deadline > now)
-        break;
-      if (request->transfer != NULL)
-        doing = belay_http_transfer_doing (request->transfer);
-      drop (self, request, belay_http_error_timed_out (request->url, request->settings->timeout, doing));
     }
 }
 
@@ -439,7 +241,7 @@ multi_prepare (GSource *source, int *timeout)
     return TRUE;
   now = self->prepared = g_get_monotonic_time ();
   first = MIN (self->timer, self->idle_end);
-  if (first != NEVER)
+  if (first != BELAY_HTTP_NEVER)
     *timeout = timeout_until (first, now);
   if (self->timed.length > 0)
     {
@@ -498,7 +300,7 @@ multi_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   if (belay_http_mail_is_waiting (&self->mailbox))
     read_mail (self);
   if (self->timed.length > 0)
-    expire (self);
+    belay_http_request_expire (self);
 
   for (guint round = 0; round < ROUNDS; round++)
     {
@@ -526,10 +328,10 @@ multi_dispatch (GSource *source, GSourceFunc callback, gpointer data)
       self->behind = TRUE;
       g_source_set_priority (source, BEHIND_FRAMES);
     }
-  if (self->kept && self->idle_end <= now)
-    end (self);
+  if (G_UNLIKELY (self->idle_end <= now) && belay_http_life_leave (self, FALSE))
+    belay_http_life_end (self);
   else
-    settle (self);
+    belay_http_request_settle (self);
   return G_SOURCE_CONTINUE;
 }
 
@@ -542,23 +344,5 @@ multi_finalize (GSource *source)
   belay_http_settings_unref (self->settings);
 }
 
-static GSourceFuncs multi_funcs = { multi_prepare, multi_check, multi_dispatch, multi_finalize, NULL, NULL };
+GSourceFuncs belay_http_multi_funcs = { multi_prepare, multi_check, multi_dispatch, multi_finalize, NULL, NULL };
 
-/* --- the end --- */
-
-/* Forgets a kept multi, unless a letter has just come for it. */
-static gboolean
-leave_kept (BelayHttpMulti *self, gboolean force)
-{
-  gboolean left = FALSE;
-
-  belay_http_lock ();
-  if (force || !belay_http_mail_is_waiting (&self->mailbox))
-    {
-      if (kept_multis != NULL && g_hash_table_lookup (kept_multis, self->context) == self)
-        g_hash_table_steal (kept_multis, self->context);
-      left = TRUE;
-    }
-  belay_http_unlock ();
-  return left;
-}

@@ -100,13 +100,12 @@ set_registered (BelayHttpSockets *self, int fd, BelayHttpSocket *socket, guint8 
 }
 
 guint
-belay_http_sockets_ready (BelayHttpSockets *self, BelayHttpEvent events[BELAY_HTTP_MAX_EVENTS], gboolean *full)
+belay_http_sockets_ready (BelayHttpSockets *self, BelayHttpEvent events[BELAY_HTTP_MAX_EVENTS])
 {
   struct epoll_event ready[BELAY_HTTP_MAX_EVENTS];
   int n = epoll_wait (self->epoll, ready, BELAY_HTTP_MAX_EVENTS, 0);
   guint used = 0;
 
-  *full = n == BELAY_HTTP_MAX_EVENTS;
   for (int i = 0; i < n; i++)
     {
       int fd = ready[i].data.fd;

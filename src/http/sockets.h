@@ -34,9 +34,8 @@ typedef struct
 /* FALSE with errno set. */
 gboolean      belay_http_sockets_open   (BelayHttpSockets *sockets);
 void          belay_http_sockets_clear  (BelayHttpSockets *sockets);
-/* What is ready now, without waiting. *@woken: another thread has written to `wake`. Returns how many. */
-guint         belay_http_sockets_ready  (BelayHttpSockets *sockets, BelayHttpEvent events[BELAY_HTTP_MAX_EVENTS],
-                                         gboolean *full);
+/* What is ready now, without waiting. Returns how many. */
+guint         belay_http_sockets_ready  (BelayHttpSockets *sockets, BelayHttpEvent events[BELAY_HTTP_MAX_EVENTS]);
 /* Callbacks for libcurl; @data is the BelayHttpSockets. */
 int           belay_http_sockets_watch  (CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data);
 curl_socket_t belay_http_sockets_socket (void *data, curlsocktype purpose, struct curl_sockaddr *address);

@@ -332,6 +332,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
       else if (g_get_monotonic_time () > end)
         {
           self->sit_out = TRUE;
+          belay_workers_before_poll (); /* with fibers that are always ready there may be no other occasion */
           break;
         }
     }

@@ -39,7 +39,6 @@ belay_fiber_init (BelayFiber *self, BelayContext *context, BelayLimit *outer, vo
   self->entry = entry;
   self->poked = NULL;
   self->site = site;
-  self->stillborn = FALSE;
 }
 
 /* --- switching --- */
@@ -288,49 +287,58 @@ belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
     wait_for_fire (self);
 }
 
+static inline gboolean
+is_borrowing (BelayFuture *future)
+{
+  return (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING) != 0;
+}
+
+/* The work uses our memory. Ask it to end, unless others want the outcome. */
+static void
+ask_borrower (BelayFuture *future)
+{
+  if ((atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) == 1)
+    belay_future_ask_to_end (future);
+}
+
+/* An interruption counts as observed when the wait fails with it, and not when the outcome came all the same. */
 static gboolean
 await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError **error)
 {
   BelayStack *stack = self->stack;
-  GError *interruption = NULL;
 
-  stack->fired = FALSE;
-  stack->wait_site = site;
-  if (!belay_future_add_waiter (future, &stack->waiter))
-    return TRUE;
   do
     {
-      belay_fiber_suspend (self, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
-      if (G_LIKELY (stack->fired))
+      stack->fired = FALSE;
+      stack->wait_site = site;
+      if (!belay_future_add_waiter (future, &stack->waiter))
         return TRUE;
-    }
-  while (belay_limit_check (self, site, &interruption));
-
-  if (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING)
-    {
-      /* The work uses our memory. Ask, unless others want the outcome, and see it to its end. */
-      if ((atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) == 1)
-        belay_future_ask_to_end (future);
-      wait_for_fire (self);
-      /* That it was stopped is our doing: say why. Anything else really happened, and is what counts. */
-      if (belay_future_status (future) == BELAY_STATE_REJECTED &&
-          g_error_matches (belay_future_get_error (future), G_IO_ERROR, G_IO_ERROR_CANCELLED))
+      do
         {
-          g_propagate_error (error, interruption);
-          return FALSE;
+          belay_fiber_suspend (self, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
+          if (G_LIKELY (stack->fired))
+            return TRUE;
         }
-      g_error_free (interruption);
-      return TRUE;
+      while (!belay_limit_notice (self));
+
+      if (is_borrowing (future))
+        {
+          ask_borrower (future);
+          wait_for_fire (self);
+          /* That it was stopped is our doing: say why. Anything else really happened, and is what counts. */
+          return belay_future_status (future) != BELAY_STATE_REJECTED ||
+                 !g_error_matches (belay_future_get_error (future), G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
+                 belay_limit_check (self, site, error);
+        }
+      if (!belay_future_remove_waiter (future, &stack->waiter))
+        {
+          /* It has just settled: that goes first, and its notification must not reach a later wait. */
+          wait_for_fire (self);
+          return TRUE;
+        }
     }
-  if (belay_future_remove_waiter (future, &stack->waiter))
-    {
-      g_propagate_error (error, interruption);
-      return FALSE;
-    }
-  /* It has just settled: that goes first, and its notification must not reach a later wait. */
-  wait_for_fire (self);
-  g_error_free (interruption);
-  return TRUE;
+  while (belay_limit_check (self, site, error)); /* a deadline that another thread has moved */
+  return FALSE;
 }
 
 gboolean
@@ -339,10 +347,9 @@ belay_fiber_await (BelayFiber *self, BelayFuture *future, const char *site, GErr
   if (G_UNLIKELY (!belay_limit_check (self, site, error)))
     {
       /* Nothing may use the caller's memory after this, checked late or not. */
-      if ((atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING) &&
-          belay_future_status (future) == BELAY_STATE_PENDING)
+      if (is_borrowing (future) && belay_future_status (future) == BELAY_STATE_PENDING)
         {
-          belay_future_ask_to_end (future);
+          ask_borrower (future);
           belay_fiber_await_deaf (self, future, site);
         }
       return FALSE;
@@ -392,7 +399,7 @@ on_poke (BelayItem *item)
       if (poke->fiber->stack != NULL)
         belay_limit_cancel (&poke->fiber->stack->root, poke->reason);
       else
-        poke->fiber->stillborn = TRUE;
+        poke->fiber->future.mark = BELAY_FIBER_STILLBORN;
     }
   poke_at_home (poke->fiber);
   belay_future_unref_writer (&poke->fiber->future);

@@ -28,6 +28,9 @@ struct _BelayLimit
   gpointer     scope;            /* what it owns, made when it is needed */
 };
 
+/* In `mark` of a fiber's future: cancelled before it started. */
+#define BELAY_FIBER_STILLBORN 1
+
 struct _BelayFiber
 {
   BelayFuture   future;  /* the result; the block begins with it */
@@ -38,7 +41,6 @@ struct _BelayFiber
   void        (*entry) (BelayFiber *self);
   void        (*poked) (BelayFiber *self); /* after its limits changed; may be NULL */
   const char   *site;
-  gboolean      stillborn; /* cancelled before it started */
 };
 
 enum { BELAY_WAIT_NONE, BELAY_WAIT_DEAF, BELAY_WAIT_INTERRUPTIBLE };
@@ -144,6 +146,8 @@ gboolean    belay_limit_check_slow (BelayFiber *fiber, const char *site, GError 
 void        belay_limit_begin_allowances (BelayFiber *fiber);
 /* Whether an interruptible wait of the fiber must end now; brings its effective deadline up to date. */
 gboolean    belay_limit_interrupts (BelayFiber *fiber);
+/* The same, by the fiber itself, before it knows whether its wait will fail: a release whose time is up is told now. */
+gboolean    belay_limit_notice     (BelayFiber *fiber);
 /* The caller pokes the fibers inside. */
 void        belay_limit_set_deadline (BelayLimit *limit, gint64 deadline);
 /* TRUE when the limit or what is outside of it is cancelled. From any thread. */

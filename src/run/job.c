@@ -34,6 +34,7 @@ typedef struct
   atomic_int     state;
   GCancellable  *cancellable; /* cancellable_lock; made by the function's own thread */
   gboolean       asked;       /* cancellable_lock */
+  gboolean       counted;     /* the end of the program waits for it; the function's own thread, once it has ended */
 } Job;
 
 struct _BelaySerial
@@ -75,8 +76,7 @@ job_end (Job *self)
   if (G_LIKELY (self->cancellable == NULL && !(atomic_load (&self->future.flags) & BELAY_FUTURE_ASKED)))
     return;
   g_mutex_lock (&cancellable_lock);
-  if (self->asked && is_owning (self))
-    belay_pending_add (-1);
+  self->counted = self->asked && is_owning (self);
   g_clear_object (&self->cancellable);
   g_mutex_unlock (&cancellable_lock);
 }
@@ -137,9 +137,12 @@ static void
 job_leave (Job *self)
 {
   BelayContext *context = self->context;
+  gboolean counted = self->counted;
 
   g_clear_pointer (&self->serial, belay_serial_unref);
   belay_future_unref_writer (&self->future);
+  if (counted)
+    belay_pending_add (-1);
   if (context != NULL)
     belay_context_remove_job (context);
 }
@@ -191,6 +194,27 @@ job_work (BelayWork *work)
 
 /* --- serial queues --- */
 
+/* The next job; NULL, and the serial is no longer scheduled on the workers, when there is none. */
+static Job *
+serial_pop (BelaySerial *self)
+{
+  Job *job;
+
+  g_mutex_lock (&self->lock);
+  job = self->head;
+  if (job != NULL)
+    {
+      self->head = job->work.next != NULL ? (Job *) ((char *) job->work.next - G_STRUCT_OFFSET (Job, work)) : NULL;
+      self->n--;
+    }
+  else
+    {
+      self->scheduled = FALSE;
+    }
+  g_mutex_unlock (&self->lock);
+  return job;
+}
+
 static void
 serial_work (BelayWork *work)
 {
@@ -198,23 +222,29 @@ serial_work (BelayWork *work)
 
   for (guint turn = 0; turn < TURN; turn++)
     {
-      Job *job;
+      Job *job = serial_pop (self);
 
-      g_mutex_lock (&self->lock);
-      job = self->head;
       if (job == NULL)
         {
-          self->scheduled = FALSE;
-          g_mutex_unlock (&self->lock);
           belay_serial_unref (self);
           return;
         }
-      self->head = job->work.next != NULL ? (Job *) ((char *) job->work.next - G_STRUCT_OFFSET (Job, work)) : NULL;
-      self->n--;
-      g_mutex_unlock (&self->lock);
       job_run (job);
     }
   belay_workers_submit (&self->work);
+}
+
+/* Under the lock. */
+static void
+serial_append (BelaySerial *self, Job *job)
+{
+  job->work.next = NULL;
+  if (self->head != NULL)
+    self->tail->work.next = &job->work;
+  else
+    self->head = job;
+  self->tail = job;
+  self->n++;
 }
 
 static void
@@ -222,14 +252,8 @@ serial_push (BelaySerial *self, Job *job)
 {
   gboolean schedule;
 
-  job->work.next = NULL;
   g_mutex_lock (&self->lock);
-  if (self->head != NULL)
-    self->tail->work.next = &job->work;
-  else
-    self->head = job;
-  self->tail = job;
-  self->n++;
+  serial_append (self, job);
   schedule = !self->scheduled;
   self->scheduled = TRUE;
   g_mutex_unlock (&self->lock);
@@ -280,44 +304,53 @@ belay_serial_get_n_waiting (BelaySerial *self)
 
 /* --- starting --- */
 
-/* Under the virtual clock: a serial's jobs in their order, any other as the queue gives it. */
+/* --- under the virtual clock: a serial's jobs in their order, any other as the queue gives it --- */
+
 static void
 run_simulated (BelayItem *item)
 {
-  Job *self = (Job *) ((char *) item - G_STRUCT_OFFSET (Job, item));
+  job_run ((Job *) ((char *) item - G_STRUCT_OFFSET (Job, item)));
+}
 
-  if (self->serial != NULL)
-    {
-      BelaySerial *serial = self->serial;
+/* The turn of a serial's first job, which need not be the one that was given with it. */
+typedef struct
+{
+  BelayItem    item;
+  BelaySerial *serial;
+} Turn;
 
-      g_mutex_lock (&serial->lock);
-      self = serial->head;
-      serial->head = self->work.next != NULL ? (Job *) ((char *) self->work.next - G_STRUCT_OFFSET (Job, work)) : NULL;
-      serial->n--;
-      g_mutex_unlock (&serial->lock);
-    }
-  job_run (self);
+static void
+run_turn (BelayItem *item)
+{
+  Turn *self = (Turn *) item;
+
+  Job *job = serial_pop (self->serial);
+
+  if (job != NULL) /* a worker may have run it: jobs given by a thread without a queue are not simulated */
+    job_run (job);
+  belay_serial_unref (self->serial);
+  g_free (self);
 }
 
 static void
 simulate (Job *self)
 {
   BelaySerial *serial = self->serial;
+  Turn *turn;
 
-  if (serial != NULL)
+  if (serial == NULL)
     {
-      g_mutex_lock (&serial->lock);
-      self->work.next = NULL;
-      if (serial->head != NULL)
-        serial->tail->work.next = &self->work;
-      else
-        serial->head = self;
-      serial->tail = self;
-      serial->n++;
-      g_mutex_unlock (&serial->lock);
+      self->item.run = run_simulated;
+      belay_context_push_local (belay_thread.context, &self->item);
+      return;
     }
-  self->item.run = run_simulated;
-  belay_context_push_local (belay_thread.context, &self->item);
+  g_mutex_lock (&serial->lock);
+  serial_append (serial, self);
+  g_mutex_unlock (&serial->lock);
+  turn = g_new (Turn, 1);
+  turn->item.run = run_turn;
+  turn->serial = belay_serial_ref (serial);
+  belay_context_push_local (belay_thread.context, &turn->item);
 }
 
 static BelayFuture *
@@ -350,6 +383,7 @@ start (BelaySerial *serial, BelayFunc func, BelayValueFunc value_func, gpointer 
   atomic_init (&self->state, JOB_QUEUED);
   self->cancellable = NULL;
   self->asked = FALSE;
+  self->counted = FALSE;
   if (self->context != NULL)
     belay_context_add_job (self->context);
 

@@ -233,6 +233,22 @@ belay_limit_interrupts (BelayFiber *fiber)
 }
 
 gboolean
+belay_limit_notice (BelayFiber *fiber)
+{
+  BelayStack *stack = fiber->stack;
+  BelayLimit *late;
+
+  if (look (stack) != NULL)
+    return TRUE;
+  if (!is_late (stack->deadline))
+    return FALSE;
+  late = find_late (stack);
+  if (late != NULL && late->fiber == fiber && late->expired != NULL)
+    observe (fiber, late, BELAY_REASON_DEADLINE);
+  return TRUE;
+}
+
+gboolean
 belay_limit_is_cancelled (BelayLimit *limit)
 {
   for (; limit != NULL; limit = limit->shield ? NULL : limit->outer)

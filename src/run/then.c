@@ -4,7 +4,8 @@
  *
  * A continuation and its result are one block. Its phase goes from WAITING (for the source) to RUNNING (its item is queued,
  * or the function runs) to ADOPTING (the future that the function returned) to OVER. A cancellation claims WAITING or
- * ADOPTING by one exchange; whoever claims a phase owns what belongs to it. The function is called on the context where
+ * ADOPTING by one exchange; whoever claims a phase owns what belongs to it. ADOPTING begins when the waiter is linked
+ * there; a result that was dropped while it was RUNNING is looked for then. The function is called on the context where
  * it was registered, and not at all when the result was dropped before.
  */
 #include "run/context.h"
@@ -33,7 +34,7 @@ typedef struct
 static gboolean
 enter_phase (Then *self, int from, int to)
 {
-  return atomic_compare_exchange_strong_explicit (&self->phase, &from, to, memory_order_acq_rel, memory_order_acquire);
+  return atomic_compare_exchange_strong (&self->phase, &from, to);
 }
 
 static void
@@ -81,10 +82,26 @@ on_adopted (BelayWaiter *waiter)
 {
   Then *self = THEN_OF (waiter, waiter);
 
-  if (enter_phase (self, PHASE_ADOPTING, PHASE_OVER))
+  if (atomic_exchange (&self->phase, PHASE_OVER) != PHASE_OVER) /* or it may still be RUNNING, see adopt() */
     settle_adopted (self);
   else
     finish (self);
+}
+
+static void on_cancel (gpointer data);
+
+static void
+adopt (Then *self)
+{
+  BelayFuture *result = &self->result;
+
+  self->waiter.notify = on_adopted;
+  belay_future_ref_writer (result); /* the adopted future may settle, and all be over, at any time now */
+  if (!belay_future_add_waiter (self->adopted, &self->waiter))
+    on_adopted (&self->waiter);
+  else if (enter_phase (self, PHASE_RUNNING, PHASE_ADOPTING) && !belay_future_has_interest (result))
+    on_cancel (self);
+  belay_future_unref_writer (result);
 }
 
 static void
@@ -110,10 +127,7 @@ run_func (BelayItem *item)
       settle_with (self, self->source);
       return;
     }
-  self->waiter.notify = on_adopted;
-  atomic_store_explicit (&self->phase, PHASE_ADOPTING, memory_order_release);
-  if (!belay_future_add_waiter (self->adopted, &self->waiter))
-    on_adopted (&self->waiter);
+  adopt (self);
 }
 
 static void

@@ -66,8 +66,10 @@ on_timer (BelayTimer *timer)
     }
   else if (belay_future_remove_waiter (self->source, &self->waiter))
     {
-      belay_future_settle_error (&self->result, g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %"
-                                                             G_GINT64_FORMAT " ms", self->milliseconds));
+      if (belay_future_has_interest (&self->result))
+        belay_future_settle_error (&self->result,
+                                   g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %" G_GINT64_FORMAT " ms",
+                                                self->milliseconds));
       g_clear_pointer (&self->source, belay_future_unref);
       drop_hold (self); /* the waiter's */
     }
@@ -150,14 +152,15 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->source = source;
   self->milliseconds = milliseconds;
   self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
-  if (belay_thread.context == self->context)
-    on_start (&self->start);
-  else
-    belay_context_push (self->context, &self->start);
   if (source == NULL)
     drop_hold (self);
   else if (!belay_future_add_waiter (source, &self->waiter))
     belay_context_push (self->context, &self->settled);
+  /* Last, since the timer may fire at once, on another thread. */
+  if (belay_thread.context == self->context)
+    on_start (&self->start);
+  else
+    belay_context_push (self->context, &self->start);
   return &self->result;
 }
 

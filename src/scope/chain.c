@@ -4,8 +4,8 @@
  *
  * A chain is linked in its scope from the call to its end. When its future is known an item is queued at home; the
  * callback runs there if the scope is still open and not cancelled, so never after the owner said it is over. Closing
- * drops the chains that still wait, and with them the interest in their futures; one whose notification is under way
- * finds that it is linked no more and drops itself. The list belongs to the home thread.
+ * and cancelling drop the chains that still wait, and with them the interest in their futures; one whose notification is
+ * under way finds that it is linked no more and drops itself. The list belongs to the home thread.
  */
 #include "scope/scope-private.h"
 
@@ -98,7 +98,7 @@ register_chain (BelayItem *item)
   BelayScope *scope = self->scope;
 
   self->item.run = run_chain;
-  if (scope->state != BELAY_SCOPE_OPEN)
+  if (scope->state != BELAY_SCOPE_OPEN || belay_scope_is_cancelled (scope))
     {
       chain_free (self);
       return;
@@ -122,6 +122,7 @@ belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, g
   self->future = future;
   self->func = func;
   self->data = data;
+  atomic_store_explicit (&scope->chained, TRUE, memory_order_relaxed);
   if (belay_thread.context == scope->context)
     register_chain (&self->item);
   else
@@ -139,4 +140,37 @@ belay_chains_drop (BelayScope *scope)
       if (belay_future_remove_waiter (self->future, &self->waiter))
         chain_free (self);
     }
+}
+
+typedef struct
+{
+  BelayItem   item;
+  BelayScope *scope; /* a reference */
+} Drop;
+
+static void
+drop_at_home (BelayItem *item)
+{
+  Drop *drop = (Drop *) item;
+
+  belay_chains_drop (drop->scope);
+  belay_scope_unref (drop->scope);
+  g_free (drop);
+}
+
+void
+belay_chains_cancel (BelayScope *scope)
+{
+  Drop *drop;
+
+  if (!atomic_load_explicit (&scope->chained, memory_order_relaxed))
+    return;
+  if (belay_thread.context == scope->context)
+    {
+      belay_chains_drop (scope);
+      return;
+    }
+  drop = g_new (Drop, 1);
+  *drop = (Drop) { { NULL, drop_at_home }, belay_scope_ref (scope) };
+  belay_context_push_remote (scope->context, &drop->item);
 }

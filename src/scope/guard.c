@@ -66,21 +66,20 @@ belay_release (gpointer variable)
     {
       belay_resource_schedule (NULL, resource, NULL);
     }
+  else if (belay_resource_tag (resource) == BELAY_TAG_SCOPE)
+    {
+      /* That it was interrupted, the body has seen; what else failed, it has not. */
+      if (!belay_scope_finish (resource, belay_limit_reason (fiber), NULL))
+        belay_scope_pass_errors (resource, belay_scope_innermost (fiber), "closing a BelayScope");
+      belay_scope_unref (resource);
+    }
   else
     {
       name = belay_resource_name (resource);
-      if (!close_here (fiber, resource, belay_limit_reason (fiber), &error))
+      if (!belay_resource_close (resource, belay_limit_reason (fiber), release_timeout (fiber), &error))
         {
-          /* The cancellation itself is seen by the body; what else failed is not. */
-          if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-            {
-              g_error_free (error);
-            }
-          else
-            {
-              g_prefix_error (&error, "closing a %s: ", name);
-              belay_scope_add_error (belay_scope_innermost (fiber), error);
-            }
+          g_prefix_error (&error, "closing a %s: ", name);
+          belay_scope_add_error (belay_scope_innermost (fiber), error);
         }
     }
   errno = saved_errno;
@@ -118,7 +117,8 @@ belay_commit (gpointer variable, GError **error)
 {
   gpointer resource;
   BelayFiber *fiber;
-  g_autoptr (GError) close_error = NULL;
+  GError *close_error = NULL;
+  BelayReason reason;
   gboolean ok;
 
   g_return_val_if_fail (variable != NULL, FALSE);
@@ -136,9 +136,18 @@ belay_commit (gpointer variable, GError **error)
       belay_resource_drop (resource);
       return belay_fail_no_fiber ("belay_commit", error);
     }
-  ok = belay_limit_check (fiber, NULL, error) && belay_resource_commit (resource, error);
-  if (!close_here (fiber, resource, ok ? BELAY_REASON_OK : belay_limit_reason (fiber), &close_error))
-    belay_scope_add_error (belay_scope_innermost (fiber), g_steal_pointer (&close_error));
+  if (belay_limit_check (fiber, NULL, error))
+    {
+      ok = belay_resource_commit (resource, error);
+      reason = ok ? BELAY_REASON_OK : BELAY_REASON_ERROR;
+    }
+  else
+    {
+      ok = FALSE;
+      reason = belay_limit_reason (fiber);
+    }
+  if (!close_here (fiber, resource, reason, &close_error))
+    belay_scope_add_error (belay_scope_innermost (fiber), close_error);
   return ok;
 }
 
@@ -146,12 +155,21 @@ belay_commit (gpointer variable, GError **error)
 int
 belay_with_next (int step, gpointer variable, GError **error)
 {
+  GError *failure = NULL;
+
   switch (step)
     {
     case 0:
       return *(gpointer *) variable != NULL ? 1 : 2;
     case 1:
-      return belay_close (variable, error) ? 3 : 2;
+      if (G_LIKELY (error == NULL || *error == NULL))
+        return belay_close (variable, error) ? 3 : 2;
+      /* The body's error is there already, and stays on top. */
+      if (belay_close (variable, &failure))
+        return 3;
+      if (belay_in_fiber ())
+        belay_scope_add_error (belay_scope_innermost (belay_fiber_self ()), failure);
+      return 2;
     default:
       return 3;
     }
@@ -162,9 +180,20 @@ belay_with_next (int step, gpointer variable, GError **error)
 static gboolean
 close_now (gpointer data, GError **error)
 {
-  gpointer resource = data;
+  gpointer *place = data;
 
-  return close_here (belay_fiber_self (), resource, BELAY_REASON_OK, error);
+  return close_here (belay_fiber_self (), g_steal_pointer (place), BELAY_REASON_OK, error);
+}
+
+/* The end of it, also when there was no stack to run it on. */
+static void
+free_place (gpointer data)
+{
+  gpointer *place = data;
+
+  if (*place != NULL)
+    belay_resource_abandon (*place);
+  g_free (place);
 }
 
 BelayFuture *
@@ -182,7 +211,7 @@ belay_close_start (gpointer variable)
       belay_resource_drop (resource);
       return belay_future_new_done ();
     }
-  return belay_task_detached (belay_context_get (), close_now, resource, NULL, NULL);
+  return belay_task_detached (belay_context_get (), close_now, g_memdup2 (&resource, sizeof resource), free_place, NULL);
 }
 
 /* --- time-outs and shields --- */

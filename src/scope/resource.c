@@ -33,6 +33,20 @@ belay_resource_tag (gpointer resource)
   return klass != NULL ? klass->tag : 0;
 }
 
+gboolean
+belay_resource_is_valid (gpointer resource)
+{
+  const BelayPlainClass *klass = *(const BelayPlainClass **) resource;
+
+  if (G_LIKELY (klass != NULL && ((klass->tag & 3) != 0 || BELAY_IS_RESOURCE (resource))))
+    return TRUE;
+  if (klass == NULL)
+    g_critical ("what was given as a resource is a struct without a class");
+  else
+    g_critical ("what was given as a resource is a %s, which is none", G_OBJECT_TYPE_NAME (resource));
+  return FALSE;
+}
+
 const char *
 belay_resource_name (gpointer resource)
 {
@@ -80,6 +94,13 @@ abandon (gpointer resource)
     {
       BELAY_RESOURCE_GET_IFACE (resource)->abandon (resource);
     }
+}
+
+void
+belay_resource_abandon (gpointer resource)
+{
+  abandon (resource);
+  belay_resource_free (resource);
 }
 
 static gboolean
@@ -145,11 +166,10 @@ struct _Batch
 static atomic_flag batches_lock = ATOMIC_FLAG_INIT; /* batches, and their lists until they begin */
 static Batch *batches;
 
-static gboolean
-run_batch (gpointer data, GError **error)
+/* Nothing is added to it from here on. */
+static void
+begin_batch (Batch *self)
 {
-  Batch *self = data;
-
   belay_spin_lock (&batches_lock);
   for (Batch **link = &batches; *link != NULL; link = &(*link)->next)
     if (*link == self)
@@ -158,34 +178,52 @@ run_batch (gpointer data, GError **error)
         break;
       }
   belay_spin_unlock (&batches_lock);
+}
 
+static gboolean
+run_batch (gpointer data, GError **error)
+{
+  Batch *self = data;
+
+  begin_batch (self);
   while (self->first != NULL)
     {
       Scheduled *scheduled = self->first;
-      const char *name = belay_resource_name (scheduled->resource);
+      g_autofree char *what = g_strconcat ("closing a ", belay_resource_name (scheduled->resource), NULL);
       g_autoptr (GError) failure = NULL;
-      gboolean ok;
 
       self->first = scheduled->next;
       if (belay_resource_tag (scheduled->resource) == BELAY_TAG_SCOPE)
         {
-          ok = belay_scope_finish (scheduled->resource, BELAY_REASON_LEFT, &failure);
+          if (!belay_scope_finish (scheduled->resource, BELAY_REASON_LEFT, NULL))
+            belay_scope_pass_errors (scheduled->resource, NULL, what);
           belay_scope_unref (scheduled->resource);
         }
-      else
+      else if (!belay_resource_close (scheduled->resource, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, &failure))
         {
-          ok = belay_resource_close (scheduled->resource, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, &failure);
-        }
-      if (!ok && !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        {
-          g_autofree char *what = g_strconcat ("closing a ", name, NULL);
-
           belay_sink_error (failure, what, scheduled->site);
         }
       g_free (scheduled);
     }
-  g_free (self);
   return TRUE;
+}
+
+/* The end of it, also when there was no stack to run it on. */
+static void
+free_batch (gpointer data)
+{
+  Batch *self = data;
+
+  begin_batch (self);
+  while (self->first != NULL)
+    {
+      Scheduled *scheduled = self->first;
+
+      self->first = scheduled->next;
+      belay_resource_abandon (scheduled->resource);
+      g_free (scheduled);
+    }
+  g_free (self);
 }
 
 void
@@ -212,7 +250,7 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
   belay_spin_unlock (&batches_lock);
 
   if (batch == fresh)
-    belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, NULL, NULL));
+    belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, free_batch, NULL));
   else
     g_free (fresh);
 }
@@ -229,13 +267,13 @@ belay_resource_drop (gpointer resource)
 BelayFuture *
 belay_resource_future (gpointer resource)
 {
-  g_return_val_if_fail (resource != NULL, NULL);
+  g_return_val_if_fail (resource != NULL && belay_resource_is_valid (resource), NULL);
   return belay_future_new_pointer (resource, belay_resource_drop);
 }
 
 gboolean
 belay_promise_resolve_resource (BelayPromise *promise, gpointer resource)
 {
-  g_return_val_if_fail (promise != NULL && resource != NULL, FALSE);
+  g_return_val_if_fail (promise != NULL && resource != NULL && belay_resource_is_valid (resource), FALSE);
   return belay_promise_resolve_pointer (promise, resource, belay_resource_drop);
 }

@@ -41,6 +41,7 @@ struct _BelayScope
   gint64          release_timeout; /* µs; G_MAXINT64: for ever */
 
   BelayChain     *chains;          /* home */
+  atomic_bool     chained;         /* there has been a chain */
 
   atomic_flag     lock;            /* all below */
   guint8          state;
@@ -51,7 +52,9 @@ struct _BelayScope
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
   GPtrArray      *errors;          /* of GError */
+  const GError   *interruption;    /* that of `errors` which only says that the body was cancelled or out of time */
   gboolean        child_cancelled; /* a child ended CANCELLED */
+  gboolean        failed;          /* it was cancelled because a member failed */
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */
 };
@@ -59,10 +62,14 @@ struct _BelayScope
 /* --- resource.c --- */
 const char *belay_resource_name    (gpointer resource);
 gsize       belay_resource_tag     (gpointer resource);
+/* Tells whether it is one, and reports it when not. */
+gboolean    belay_resource_is_valid (gpointer resource);
 /* Closes in the current fiber, shielded and bounded, and gives the memory back. */
 gboolean    belay_resource_close   (gpointer resource, BelayReason reason, gint64 timeout, GError **error);
 gboolean    belay_resource_commit  (gpointer resource, GError **error);
 void        belay_resource_free    (gpointer resource);
+/* Ends by force what could not be closed, and gives the memory back. */
+void        belay_resource_abandon (gpointer resource);
 /* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. A GDestroyNotify. */
 void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 void        belay_resource_drop    (gpointer resource);
@@ -97,11 +104,18 @@ BelayScope *belay_scope_innermost  (BelayFiber *fiber);
 gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);
 /* (transfer full) @error */
 void        belay_scope_add_error  (BelayScope *scope, GError *error);
+/* Gives the errors of a closed scope to another, or to the sink when NULL: all but the interruption of its body. */
+void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const char *prefix);
 /* A child of the group has failed: (transfer full) @error. */
 void        belay_scope_child_failed (BelayScope *scope, GError *error);
 void        belay_scope_leave_child (BelayScope *scope, BelayTask *task);
 void        belay_scope_poke_children (BelayScope *scope);
+/* TRUE when GIO was told of a cancellation from outside, with callbacks of whoever listens. */
+gboolean    belay_scope_tell_cancellable (BelayScope *scope);
 BelayScope *belay_scope_of_limit   (BelayLimit *limit);
 
 /* --- chain.c --- */
+/* At home. */
 void        belay_chains_drop      (BelayScope *scope);
+/* The same from any thread, soon. */
+void        belay_chains_cancel    (BelayScope *scope);

@@ -230,15 +230,43 @@ fail_closed (GError **error)
   return FALSE;
 }
 
+/* What it is stays its owner's: it has no way to be released. */
+static gboolean
+fail_invalid (GError **error)
+{
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "what was given to the scope is no resource");
+  return FALSE;
+}
+
+/* In a fiber: closes anything that can be registered. */
+static gboolean
+close_entry (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
+{
+  gboolean ok;
+
+  switch (belay_resource_tag (resource))
+    {
+    case BELAY_TAG_INSTANT:
+      belay_resource_drop (resource);
+      return TRUE;
+    case BELAY_TAG_SCOPE:
+      ok = belay_scope_finish (resource, reason, error);
+      belay_scope_unref (resource);
+      return ok;
+    default:
+      return belay_resource_close (resource, reason, timeout, error);
+    }
+}
+
 /* Too late for the scope: releases now, here when that is possible. */
 static gboolean
 release_late (BelayScope *self, gpointer resource, GError **error)
 {
   g_autoptr (GError) failure = NULL;
 
-  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT || !belay_in_fiber ())
+  if (!belay_in_fiber ())
     belay_resource_drop (resource);
-  else if (!belay_resource_close (resource, BELAY_REASON_LEFT, self->release_timeout, &failure))
+  else if (!close_entry (resource, BELAY_REASON_LEFT, self->release_timeout, &failure))
     belay_sink_error (failure, "closing what came too late for its scope", self->site);
   return fail_closed (error);
 }
@@ -252,6 +280,8 @@ belay_scope_adopt (BelayScope *self, gpointer resource, GError **error)
 
   if (resource == NULL)
     return TRUE;
+  if (G_UNLIKELY (!belay_resource_is_valid (resource)))
+    return fail_invalid (error);
   entry = belay_piece_new0 (sizeof *entry);
   entry->resource = resource;
   if (add_entry (self, entry))
@@ -272,6 +302,11 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
   entry = belay_piece_new0 (sizeof *entry);
   entry->site = site;
   resource = entry->resource = belay_await_at (future, error, site);
+  if (G_UNLIKELY (resource != NULL && !belay_resource_is_valid (resource)))
+    {
+      fail_invalid (error);
+      resource = NULL;
+    }
   if (resource != NULL && add_entry (self, entry))
     return resource;
   belay_piece_free (entry, sizeof *entry);
@@ -353,12 +388,23 @@ belay_scope_add_error (BelayScope *self, GError *error)
 }
 
 void
-belay_scope_child_failed (BelayScope *self, GError *error)
+belay_scope_pass_errors (BelayScope *self, BelayScope *to, const char *prefix)
 {
-  g_autofree char *reason = g_strdup_printf ("cancelled because another member of the group failed: %s", error->message);
+  for (guint i = 0; self->errors != NULL && i < self->errors->len; i++)
+    {
+      GError *error = self->errors->pdata[i];
 
-  belay_scope_add_error (self, error);
-  belay_scope_cancel (self, reason);
+      if (error == self->interruption)
+        continue;
+      if (to == NULL)
+        {
+          belay_sink_error (error, prefix, self->site);
+          continue;
+        }
+      error = g_error_copy (error);
+      g_prefix_error (&error, "%s: ", prefix);
+      belay_scope_add_error (to, error);
+    }
 }
 
 const GPtrArray *
@@ -434,18 +480,18 @@ poke_inside (BelayScope *self)
   belay_scope_poke_children (self);
 }
 
-void
-belay_scope_cancel (BelayScope *self, const char *reason)
+static void
+cancel (BelayScope *self, const char *reason, gboolean failed)
 {
   GCancellable *cancellable = NULL;
   gboolean first = FALSE;
-
-  g_return_if_fail (self != NULL);
 
   belay_spin_lock (&self->lock);
   if (self->state != BELAY_SCOPE_CLOSED)
     {
       first = belay_limit_cancel (self->inside, reason);
+      if (first)
+        self->failed = failed;
       if (first && self->cancellable != NULL)
         cancellable = g_object_ref (self->cancellable);
     }
@@ -453,11 +499,45 @@ belay_scope_cancel (BelayScope *self, const char *reason)
   if (!first)
     return;
   poke_inside (self);
+  belay_chains_cancel (self);
   if (cancellable != NULL)
     {
       g_cancellable_cancel (cancellable);
       g_object_unref (cancellable);
     }
+}
+
+void
+belay_scope_cancel (BelayScope *self, const char *reason)
+{
+  g_return_if_fail (self != NULL);
+  cancel (self, reason, FALSE);
+}
+
+void
+belay_scope_child_failed (BelayScope *self, GError *error)
+{
+  g_autofree char *reason = g_strdup_printf ("cancelled because another member of the group failed: %s", error->message);
+
+  belay_scope_add_error (self, error);
+  cancel (self, reason, TRUE);
+}
+
+gboolean
+belay_scope_tell_cancellable (BelayScope *self)
+{
+  GCancellable *cancellable = NULL;
+
+  belay_spin_lock (&self->lock);
+  if (G_UNLIKELY (self->cancellable != NULL) && !g_cancellable_is_cancelled (self->cancellable) &&
+      belay_limit_is_cancelled (self->inside))
+    cancellable = g_object_ref (self->cancellable);
+  belay_spin_unlock (&self->lock);
+  if (G_LIKELY (cancellable == NULL))
+    return FALSE;
+  g_cancellable_cancel (cancellable);
+  g_object_unref (cancellable);
+  return TRUE;
 }
 
 gboolean
@@ -505,7 +585,7 @@ belay_scope_get_cancellable (BelayScope *self)
   belay_spin_lock (&self->lock);
   if (self->cancellable == NULL)
     self->cancellable = g_steal_pointer (&fresh);
-  cancelled = atomic_load_explicit (&self->inside->cancelled, memory_order_acquire);
+  cancelled = belay_limit_is_cancelled (self->inside);
   belay_spin_unlock (&self->lock);
   g_clear_object (&fresh);
   if (cancelled)
@@ -557,19 +637,9 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
       ok = belay_release_run (fiber, call_deferred, &deferred, reason, self->release_timeout, NULL, "a deferred function",
                               &error);
     }
-  else if (belay_resource_tag (entry->resource) == BELAY_TAG_INSTANT)
-    {
-      belay_resource_drop (entry->resource);
-      ok = TRUE;
-    }
-  else if (belay_resource_tag (entry->resource) == BELAY_TAG_SCOPE)
-    {
-      ok = belay_scope_finish (entry->resource, reason, &error);
-      belay_scope_unref (entry->resource);
-    }
   else
     {
-      ok = belay_resource_close (entry->resource, reason, self->release_timeout, &error);
+      ok = close_entry (entry->resource, reason, self->release_timeout, &error);
     }
   if (!ok)
     {
@@ -659,6 +729,48 @@ finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GErro
   return belay_future_check (done, error);
 }
 
+static const char *
+why_cancelled (BelayLimit *limit)
+{
+  for (; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+    if (atomic_load_explicit (&limit->cancelled, memory_order_acquire))
+      return atomic_load_explicit (&limit->reason, memory_order_acquire);
+  return NULL;
+}
+
+/*
+ * What interrupted the body, or the wait for a child, is an error too. A cancellation goes before all others, unless it
+ * was the group's own, because a member failed; the end of the time after what failed before, and before what a release
+ * adds. A stored scope has no body, so its closer's troubles are none of its own.
+ */
+static void
+add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
+{
+  GError *error;
+
+  if (reason == BELAY_REASON_CANCELLED && !(self->failed && self->errors != NULL))
+    {
+      const char *why = why_cancelled (limit);
+
+      if (why == NULL)
+        return;
+      error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, why);
+    }
+  else if (reason == BELAY_REASON_DEADLINE && self->body != NULL)
+    {
+      error = g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
+                           self->site != NULL ? self->site : "?");
+    }
+  else
+    {
+      return;
+    }
+  belay_scope_add_error (self, error);
+  self->interruption = error;
+  if (reason == BELAY_REASON_CANCELLED)
+    g_ptr_array_insert (self->errors, 0, g_ptr_array_steal_index (self->errors, self->errors->len - 1));
+}
+
 gboolean
 belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
 {
@@ -702,9 +814,10 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
         reason = (BelayReason) limit->observed;
       else if (self->errors != NULL && self->errors->len > 0)
         reason = BELAY_REASON_ERROR;
-      else if (reason == BELAY_REASON_OK && self->child_cancelled && atomic_load (&limit->cancelled))
+      else if (reason == BELAY_REASON_OK && self->child_cancelled && belay_limit_is_cancelled (limit))
         reason = BELAY_REASON_CANCELLED;
     }
+  add_interruption (self, limit, reason);
   belay_spin_lock (&self->lock);
   self->state = BELAY_SCOPE_RELEASING;
   self->body = NULL;
@@ -713,13 +826,6 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
     belay_limit_pop (self->limit.fiber, &self->limit);
   release_entries (self, fiber, reason);
 
-  if (reason == BELAY_REASON_CANCELLED && (self->errors == NULL || self->errors->len == 0))
-    belay_scope_add_error (self, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED,
-                                                      atomic_load (&limit->reason) != NULL ? atomic_load (&limit->reason)
-                                                                                           : "cancelled"));
-  else if (reason == BELAY_REASON_DEADLINE && (self->errors == NULL || self->errors->len == 0))
-    belay_scope_add_error (self, g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
-                                              self->site != NULL ? self->site : "?"));
   belay_spin_lock (&self->lock);
   self->state = BELAY_SCOPE_CLOSED;
   self->closer = NULL;

@@ -50,8 +50,7 @@ conclude (BelayTask *self, gpointer value, GError *error)
         scope->child_cancelled = TRUE;
       if (!taken && !cancelled)
         {
-          if (self->group)
-            atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
+          atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
           if (scope != NULL)
             belay_scope_child_failed (scope, g_error_copy (error));
           else
@@ -64,6 +63,81 @@ conclude (BelayTask *self, gpointer value, GError *error)
   else
     belay_pending_add (-1);
   belay_future_unref_writer (future);
+}
+
+/* What is called from here on, a destroy function say, is in no fiber any more. */
+static inline void
+leave_stack (BelayFiber *fiber)
+{
+  fiber->stack = NULL;
+  fiber->context->current = NULL;
+}
+
+/* An error that is not the result, though it happened: the group's, when the result is, or else nobody's. */
+static void
+attach_error (BelayTask *self, const GError *error)
+{
+  if (self->scope != NULL && (self->group || !belay_future_has_interest (&self->fiber.future)))
+    belay_scope_add_error (self->scope, g_error_copy (error));
+  else
+    belay_sink_error (error, "the end of a fiber", self->fiber.site);
+}
+
+/*
+ * The function has returned, with @error (transfer full) or NULL. Closes its own scope and decides the result: a
+ * cancellation from outside that it observed, whatever it said; else its own error, unless that only tells of a failure
+ * that the scope has; else the scope's. What is not on top is attached.
+ */
+static GError *
+end_scope (BelayTask *self, BelayStack *stack, GError *error)
+{
+  BelayScope *scope = stack->scope;
+  BelayReason observed = (BelayReason) stack->root.observed;
+  GError *scope_error = NULL;
+  gboolean cancelled;
+
+  if (scope != NULL)
+    {
+      BelayReason reason = error == NULL ? BELAY_REASON_OK : belay_limit_reason (&self->fiber);
+
+      belay_scope_finish (scope, reason == BELAY_REASON_LEFT ? BELAY_REASON_ERROR : reason, &scope_error);
+    }
+  cancelled = observed == BELAY_REASON_CANCELLED && !(scope != NULL && scope->failed);
+
+  if (error == NULL)
+    {
+      error = g_steal_pointer (&scope_error);
+      if (error == NULL && observed != BELAY_REASON_OK)
+        belay_limit_check (&self->fiber, self->fiber.site, &error);
+    }
+  else if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    {
+      if (cancelled)
+        {
+          attach_error (self, error);
+          g_clear_error (&error);
+          belay_limit_check (&self->fiber, self->fiber.site, &error);
+        }
+      if (scope_error != NULL)
+        attach_errors (self, scope);
+    }
+  else if (scope_error != NULL)
+    {
+      /* It was cancelled; by what failed in the scope, or from outside? */
+      if (!cancelled && stack->observed && !g_error_matches (scope_error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        {
+          g_error_free (error);
+          error = g_steal_pointer (&scope_error);
+        }
+      else
+        {
+          attach_errors (self, scope);
+        }
+    }
+  g_clear_error (&scope_error);
+  if (scope != NULL)
+    belay_scope_unref (scope);
+  return error;
 }
 
 /* Refuses to run: no stack, or cancelled before it began. (transfer full) @error. */
@@ -90,9 +164,9 @@ task_entry (BelayFiber *fiber)
                                                  "and the limits of the process"));
       return;
     }
-  if (G_UNLIKELY (fiber->stillborn || !belay_limit_check (fiber, fiber->site, &error)))
+  if (G_UNLIKELY (fiber->future.mark == BELAY_FIBER_STILLBORN || !belay_limit_check (fiber, fiber->site, &error)))
     {
-      fiber->stack = NULL;
+      leave_stack (fiber);
       if (error == NULL)
         error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "cancelled before it began");
       fail_unstarted (self, error);
@@ -112,24 +186,9 @@ task_entry (BelayFiber *fiber)
     ok = belay_check_result (ok, &error, fiber->site != NULL ? fiber->site : "a fiber's function");
   drop_data (self);
 
-  if (G_UNLIKELY (stack->scope != NULL))
-    {
-      GError *scope_error = NULL;
-      BelayReason reason = ok ? BELAY_REASON_OK : belay_limit_reason (fiber);
-
-      if (reason == BELAY_REASON_LEFT)
-        reason = BELAY_REASON_ERROR;
-      if (!belay_scope_finish (stack->scope, reason, &scope_error))
-        {
-          /* The body's error stays on top, except that of a cancellation which a failed child caused. */
-          if (error == NULL)
-            error = scope_error;
-          else
-            g_error_free (scope_error);
-        }
-      belay_scope_unref (stack->scope);
-    }
-  fiber->stack = NULL;
+  if (G_UNLIKELY (stack->scope != NULL || stack->root.observed != 0))
+    error = end_scope (self, stack, error);
+  leave_stack (fiber);
   conclude (self, value, error);
 }
 
@@ -170,6 +229,8 @@ void
 belay_task_refuse (BelayTask *self, GError *error)
 {
   drop_data (self);
+  if (!belay_future_has_interest (&self->fiber.future)) /* then the caller is told by the result */
+    atomic_fetch_or (&self->fiber.future.flags, BELAY_FUTURE_SEEN);
   belay_future_settle_error (&self->fiber.future, error);
   belay_future_unref_writer (&self->fiber.future);
 }

@@ -11,6 +11,8 @@
  *  C3  A statement whose text is not one statement is refused: SQLite would run the first, and drop the rest silently.
  *  C4  SQLite prepares a statement again by itself when the schema has changed; `SELECT *` may then have other columns.
  *      Their names are made again when its counter says so.
+ *  C5  A PRAGMA may take effect while it is prepared, and may refuse to within a transaction; so it is prepared each time
+ *      that it is run, and after the caller was told that it is no SELECT. The same goes for whatever is not known better.
  */
 #include "statement.h"
 
@@ -92,21 +94,48 @@ belay_sqlite_cache_clear (SqliteCache *cache)
 {
   while (cache->last != NULL)
     throw_out_last (cache);
+  g_clear_pointer (&cache->loose, free_statement);
 }
 
-/* Whether the text begins with a word that reads and nothing else. PRAGMA and EXPLAIN count as read-only, too, but a
- * pragma may refuse, or act otherwise, within a transaction. */
-static gboolean
-begins_like_select (const char *sql)
+/* What its first word says of a statement; blanks and comments before it are skipped. */
+typedef enum
 {
-  static const char *words[] = { "SELECT", "WITH", "VALUES" };
+  WORD_OTHER,
+  WORD_KEEP,  /* it can be run again as it was prepared: C5 */
+  WORD_SELECT /* that, and if it changes nothing it is a plain query */
+} Word;
 
-  while (g_ascii_isspace (*sql))
-    sql++;
+static Word
+first_word (const char *sql)
+{
+  static const struct
+  {
+    const char *text;
+    Word        word;
+  } words[] = {
+    { "SELECT", WORD_SELECT }, { "INSERT", WORD_KEEP },    { "UPDATE", WORD_KEEP },  { "DELETE", WORD_KEEP },
+    { "WITH", WORD_SELECT },   { "REPLACE", WORD_KEEP },   { "VALUES", WORD_SELECT }, { "SAVEPOINT", WORD_KEEP },
+    { "RELEASE", WORD_KEEP },  { "ROLLBACK", WORD_KEEP },
+  };
+
+  for (;;)
+    {
+      const char *end = NULL;
+
+      while (g_ascii_isspace (*sql))
+        sql++;
+      if (sql[0] == '-' && sql[1] == '-')
+        end = strchr (sql, '\n');
+      else if (sql[0] == '/' && sql[1] == '*' && (end = strstr (sql + 2, "*/")) != NULL)
+        end++;
+      if (end == NULL)
+        break;
+      sql = end + 1;
+    }
   for (guint i = 0; i < G_N_ELEMENTS (words); i++)
-    if (g_ascii_strncasecmp (sql, words[i], strlen (words[i])) == 0)
-      return TRUE;
-  return FALSE;
+    if (g_ascii_strncasecmp (sql, words[i].text, strlen (words[i].text)) == 0)
+      return words[i].word;
+  return WORD_OTHER;
 }
 
 /* Whether something can be run in what follows the first statement: C3. Blanks and comments cannot. */
@@ -126,13 +155,13 @@ has_statement (sqlite3 *handle, const char *rest)
 }
 
 static SqliteStatement *
-prepare (sqlite3 *handle, const char *sql, gsize length, guint32 hash, int *ret_code, GError **error)
+prepare (sqlite3 *handle, const char *sql, gsize length, guint32 hash, Word word, int *ret_code, GError **error)
 {
   SqliteStatement *statement;
   sqlite3_stmt *stmt = NULL;
   const char *rest = NULL;
 
-  *ret_code = sqlite3_prepare_v3 (handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, &rest);
+  *ret_code = sqlite3_prepare_v3 (handle, sql, -1, word != WORD_OTHER ? SQLITE_PREPARE_PERSISTENT : 0, &stmt, &rest);
   if (*ret_code != SQLITE_OK)
     return NULL;
   if (stmt == NULL)
@@ -155,35 +184,50 @@ prepare (sqlite3 *handle, const char *sql, gsize length, guint32 hash, int *ret_
   statement->length = (guint) length;
   statement->n_parameters = (guint) sqlite3_bind_parameter_count (stmt);
   statement->read_only = sqlite3_stmt_readonly (stmt) != 0;
-  statement->is_select = statement->read_only && begins_like_select (sql);
+  statement->is_select = statement->read_only && word == WORD_SELECT;
   memcpy (statement->sql, sql, length + 1);
   return statement;
 }
 
 SqliteStatement *
-belay_sqlite_cache_get (SqliteCache *cache, sqlite3 *handle, const char *sql, gsize length, guint32 hash, int *ret_code,
+belay_sqlite_cache_find (SqliteCache *cache, const char *sql, gsize length, guint32 hash)
+{
+  for (SqliteStatement *statement = cache->slots[hash % BELAY_SQLITE_CACHE_SLOTS]; statement != NULL;
+       statement = statement->next_same)
+    {
+      if (statement->hash != hash || statement->length != length || memcmp (statement->sql, sql, length) != 0)
+        continue;
+      if (statement != cache->first)
+        {
+          list_remove (cache, statement);
+          list_prepend (cache, statement);
+        }
+      return statement;
+    }
+  return NULL;
+}
+
+gboolean
+belay_sqlite_looks_like_select (const char *sql)
+{
+  return first_word (sql) == WORD_SELECT;
+}
+
+SqliteStatement *
+belay_sqlite_cache_add (SqliteCache *cache, sqlite3 *handle, const char *sql, gsize length, guint32 hash, int *ret_code,
                         GError **error)
 {
   SqliteStatement **slot = &cache->slots[hash % BELAY_SQLITE_CACHE_SLOTS];
-  SqliteStatement *statement;
+  Word word = first_word (sql);
+  SqliteStatement *statement = prepare (handle, sql, length, hash, word, ret_code, error);
 
-  for (statement = *slot; statement != NULL; statement = statement->next_same)
-    {
-      if (statement->hash == hash && statement->length == length && memcmp (statement->sql, sql, length) == 0)
-        {
-          if (statement != cache->first)
-            {
-              list_remove (cache, statement);
-              list_prepend (cache, statement);
-            }
-          *ret_code = SQLITE_OK;
-          return statement;
-        }
-    }
-
-  statement = prepare (handle, sql, length, hash, ret_code, error);
   if (statement == NULL)
     return NULL;
+  if (word == WORD_OTHER)
+    {
+      g_clear_pointer (&cache->loose, free_statement);
+      return cache->loose = statement;
+    }
   while (cache->n == KEPT || (cache->n > 0 && cache->n_bytes + length > KEPT_BYTES))
     throw_out_last (cache);
   statement->next_same = *slot;

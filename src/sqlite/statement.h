@@ -28,15 +28,20 @@ typedef struct
   SqliteStatement *first, *last;
   guint            n;
   gsize            n_bytes; /* of their texts */
+  SqliteStatement *loose;   /* the last one that is not kept */
   SqliteStatement *slots[BELAY_SQLITE_CACHE_SLOTS];
 } SqliteCache;
 
 guint32          belay_sqlite_hash           (const char *sql, gsize length);
 
-/* The statement of that text, reset and without bindings. NULL with SQLite's code, and an error where it is not SQLite's
- * (then the code is SQLITE_OK). Valid until the next call. */
-SqliteStatement *belay_sqlite_cache_get      (SqliteCache *cache, sqlite3 *handle, const char *sql, gsize length, guint32 hash,
-                                              int *ret_code, GError **error);
+/* The statement of that text, if it is kept; reset, and without bindings. */
+SqliteStatement *belay_sqlite_cache_find      (SqliteCache *cache, const char *sql, gsize length, guint32 hash);
+/* Whether it may be run, and prepared, while SELECTs share a transaction. */
+gboolean         belay_sqlite_looks_like_select (const char *sql);
+/* Prepares one that was not found. NULL with SQLite's code, and an error where it is not SQLite's (then the code is
+ * SQLITE_OK). Valid until the next call. */
+SqliteStatement *belay_sqlite_cache_add       (SqliteCache *cache, sqlite3 *handle, const char *sql, gsize length,
+                                               guint32 hash, int *ret_code, GError **error);
 /* Finalizes all. */
 void             belay_sqlite_cache_clear    (SqliteCache *cache);
 

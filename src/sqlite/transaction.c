@@ -61,11 +61,12 @@ run_savepoint (SqliteConnection *connection, const char *verb, guint depth, char
 {
   g_autofree char *sql = g_strdup_printf ("%s belay_%u", verb, depth);
   gsize length = strlen (sql);
-  SqliteStatement *statement;
-  int code;
+  guint32 hash = belay_sqlite_hash (sql, length);
+  SqliteStatement *statement = belay_sqlite_cache_find (&connection->cache, sql, length, hash);
+  int code = SQLITE_OK;
 
-  statement = belay_sqlite_cache_get (&connection->cache, connection->handle, sql, length,
-                                      belay_sqlite_hash (sql, length), &code, NULL);
+  if (statement == NULL)
+    statement = belay_sqlite_cache_add (&connection->cache, connection->handle, sql, length, hash, &code, NULL);
   if (statement != NULL)
     {
       sqlite3_step (statement->stmt);

@@ -145,8 +145,15 @@ prepare (SqliteConnection *connection, StatementOperation *self, int *ret_code)
   SqliteStatement *statement;
   GError *error = NULL;
 
-  statement = belay_sqlite_cache_get (&connection->cache, connection->handle, self->sql, self->length, self->hash,
-                                      ret_code, &error);
+  *ret_code = SQLITE_OK;
+  statement = belay_sqlite_cache_find (&connection->cache, self->sql, self->length, self->hash);
+  if (G_UNLIKELY (statement == NULL))
+    {
+      if (!belay_sqlite_looks_like_select (self->sql))
+        belay_sqlite_share_end (connection); /* before it is prepared: C5 */
+      statement = belay_sqlite_cache_add (&connection->cache, connection->handle, self->sql, self->length, self->hash,
+                                          ret_code, &error);
+    }
   if (G_UNLIKELY (statement == NULL))
     {
       if (error != NULL)
@@ -326,6 +333,7 @@ run_function (SqliteConnection *connection, SqliteOperation *op)
 
   /* It cannot be run twice, so it waits for locks where it is. */
   sqlite3_busy_handler (connection->handle, belay_sqlite_pump_sleep, connection);
+  sqlite3_exec (connection->handle, "", NULL, NULL, NULL); /* forgets the last error, which was another's */
   ok = self->func (connection->handle, self->data, &error);
   sqlite3_busy_handler (connection->handle, NULL, NULL);
   belay_sqlite_watch_for_stop (connection); /* the function may have set a handler of its own */

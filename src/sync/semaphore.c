@@ -225,30 +225,35 @@ acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error, const cha
   Waiter waiter = { .fiber = fiber };
   gboolean interrupted;
 
-  fiber->stack->fired = FALSE;
-  fiber->stack->wait_site = site;
-  if (take_or_queue (self, &waiter))
-    return TRUE;
   do
     {
-      belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
-      if (G_LIKELY (fiber->stack->fired))
+      fiber->stack->fired = FALSE;
+      fiber->stack->wait_site = site;
+      if (take_or_queue (self, &waiter))
         return TRUE;
-    }
-  while (belay_limit_check (fiber, site, error));
+      do
+        {
+          belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
+          if (G_LIKELY (fiber->stack->fired))
+            return TRUE;
+        }
+      while (!belay_limit_notice (fiber));
 
-  belay_spin_lock (&self->lock);
-  interrupted = waiter.linked;
-  if (interrupted)
-    unlink_waiter (self, &waiter);
-  belay_spin_unlock (&self->lock);
-  if (interrupted)
-    return FALSE;
-  /* Granted in the meantime: the permit is ours, once the notice of it is no longer on its way. */
-  g_clear_error (error);
-  while (!fiber->stack->fired)
-    belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
-  return TRUE;
+      belay_spin_lock (&self->lock);
+      interrupted = waiter.linked;
+      if (interrupted)
+        unlink_waiter (self, &waiter);
+      belay_spin_unlock (&self->lock);
+      if (!interrupted)
+        {
+          /* Granted in the meantime: the permit is ours, once the notice of it is no longer on its way. */
+          while (!fiber->stack->fired)
+            belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
+          return TRUE;
+        }
+    }
+  while (belay_limit_check (fiber, site, error)); /* a deadline that another thread has moved: to the end of the line */
+  return FALSE;
 }
 
 BelayPermit *
