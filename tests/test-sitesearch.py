@@ -119,18 +119,20 @@ def write(folder, **files):
 
 def make_site(folder, n_pages):
     """Pages that each link to three more and to their neighbours."""
+    def name(number):
+        return f'page-{number}.html' if number else 'index.html'
+
     for number in range(n_pages):
-        below = [f'page-{n}.html' for n in range(3 * number + 1, 3 * number + 4) if n < n_pages]
-        links = [*below, f'page-{(number + 7) % n_pages}.html', 'index.html']
-        name = 'index' if number == 0 else f'page-{number}'
+        below = [name(n) for n in range(3 * number + 1, 3 * number + 4) if n < n_pages]
         words = ' '.join(f'word{(number * k) % 97}' for k in range(200))
-        (folder / f'{name}.html').write_text(html(f'Page {number}', words, *links))
+        (folder / name(number)).write_text(html(f'Page {number}', words, *below, name((number + 7) % n_pages)))
 
 
 class Site(http.server.ThreadingHTTPServer):
     """A web server on loopback whose pages are functions of a request; it counts what it is asked for."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, answers):
         self.answers, self.asked = answers, []
@@ -293,8 +295,8 @@ def test_errors_of_pages(tmp):
     assert set(got) == {base} | {base + link for link in links[:-1]}, got
     assert {line[1] for line in lines} == set(got)
     assert got[base + 'missing'] == (404, 4, 'HTTP 404')
-    assert got[base + 'teapot'] == (418, 15, 'HTTP 418')
-    assert got[base + 'slow'] == (0, 0, 'timed out')
+    assert got[base + 'teapot'] == (418, 15, 'HTTP 418'), got[base + 'teapot']
+    assert got[base + 'slow'] == (0, 0, 'timed out'), got[base + 'slow']
     assert got[base + 'huge'][2] == 'larger than 16 MiB', got[base + 'huge']
     assert got[base + 'text'] == (200, 4, 'not HTML: text/plain')
     assert got[base + 'untyped'] == (200, 1, 'not HTML: application/octet-stream')
@@ -627,7 +629,7 @@ def stop_at_random_moments(tmp, rounds, number):
             sent = []
             timer = threading.Timer(chance.uniform(0, duration),
                                     lambda: (sent.append(time.monotonic()), process.send_signal(number)))
-                timer.start()
+            timer.start()
             out, err = process.communicate()
             ended = time.monotonic()
             timer.cancel()

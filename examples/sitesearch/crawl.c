@@ -77,29 +77,24 @@ next_url (Crawl *self, const char **name, GError **error)
   return TRUE;
 }
 
-/* Leaves only those pages in what @page found that are new, and queues them. */
+/* Queues those pages that @page leads to and nothing else has led to before. */
 static void
 queue_found (Crawl *self, Page *page)
 {
-  guint n_new = 0;
+  const char *end = page->leads_to->str + page->leads_to->len;
 
-  g_ptr_array_set_free_func (page->found, NULL);
-  for (guint i = 0; i < page->found->len; i++)
-    {
-      char *name = g_ptr_array_index (page->found, i);
+  page->found = g_ptr_array_new ();
+  for (const char *name = page->leads_to->str; name < end; name += strlen (name) + 1)
+    if (!g_hash_table_contains (self->seen, name))
+      {
+        char *copy = g_strdup (name);
 
-      if (g_hash_table_contains (self->seen, name))
-        {
-          g_free (name);
-          continue;
-        }
-      g_hash_table_add (self->seen, name);
-      if (page->via != NULL)
-        g_hash_table_insert (self->redirects, name, g_strdup (page->via));
-      g_queue_push_tail (&self->queue, name);
-      page->found->pdata[n_new++] = name;
-    }
-  g_ptr_array_set_size (page->found, n_new);
+        g_hash_table_add (self->seen, copy);
+        if (page->via != NULL)
+          g_hash_table_insert (self->redirects, copy, g_strdup (page->via));
+        g_ptr_array_add (page->found, copy);
+        g_queue_push_tail (&self->queue, copy);
+      }
 }
 
 static gboolean
@@ -121,7 +116,7 @@ fetch_all (gpointer data, GError **error)
         return FALSE;
 
       self->n_fetching--;
-      if (page->found != NULL)
+      if (page->leads_to != NULL)
         queue_found (self, page);
       g_queue_push_tail (&self->ready, page);
       ring (self);
@@ -156,10 +151,7 @@ store_all (gpointer data, GError **error)
         return TRUE;
 
       if (!store_pages (self->db, batch, error))
-        {
-          g_prefix_error (error, "%s: ", self->options->into);
-          return FALSE;
-        }
+        return FALSE;
       for (guint i = 0; i < batch->len; i++)
         note_start (self, g_ptr_array_index (batch, i));
       progress_stored (&self->progress, batch);
@@ -291,7 +283,7 @@ crawl_url (const CrawlOptions *options, GError **error)
 {
   g_autoptr (GString) url = g_string_new (NULL);
 
-  if (url_normalise (options->source, url))
+  if (url_normalise (NULL, options->source, url))
     return crawl_site (options, url->str, url->str, FALSE, error);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "%s: not a URL of http or https", options->source);
   return FALSE;

@@ -42,7 +42,7 @@ take_redirect (const Fetch *self, Page *page, const char *address, const char *b
   g_autoptr (GString) target = g_string_new (NULL);
 
   url_base_set (&base, address);
-  if (!url_resolve (&base, location, target))
+  if (!url_normalise (&base, location, target))
     {
       set_error (page, "redirected to ", location);
       return;
@@ -59,8 +59,8 @@ take_redirect (const Fetch *self, Page *page, const char *address, const char *b
   set_error (page, "redirected to ", name != NULL ? name : target->str);
   if (name != NULL)
     {
-      page->found = g_ptr_array_new_with_free_func (g_free);
-      g_ptr_array_add (page->found, g_strdup (name));
+      page->leads_to = g_string_new (NULL);
+      g_string_append_len (page->leads_to, name, strlen (name) + 1);
     }
 }
 

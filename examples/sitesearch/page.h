@@ -8,16 +8,17 @@
 
 typedef struct
 {
-  const char *url;   /* its name on the site; borrowed */
+  const char *url;      /* its name on the site; borrowed */
   guint       status;
-  char       *title; /* NULL: none */
-  char       *text;  /* what is indexed; NULL: nothing, for the page is not HTML, or failed */
+  char       *title;    /* NULL: none */
+  char       *text;     /* what is indexed; NULL: nothing, for the page is not HTML, or failed */
   guint       links;
   gsize       bytes;
   char        fetched_at[sizeof "2025-01-01T00:00:00Z"];
-  char       *error; /* NULL: none */
-  GPtrArray  *found; /* names of the pages it leads to; NULL: none */
-  char       *via;   /* the redirects that lead to what it found, separated by spaces; NULL: its links do */
+  char       *error;    /* NULL: none */
+  GString    *leads_to; /* names of pages of the site, each ended by a NUL, some more than once; NULL: none */
+  char       *via;      /* the redirects that lead there, separated by spaces; NULL: links do */
+  GPtrArray  *found;    /* those names that were not known before; borrowed; NULL: none */
 } Page;
 
 Page *page_new  (const char *url);

@@ -40,10 +40,7 @@ search (gpointer data, GError **error)
     "WHERE pages_fts MATCH ? ORDER BY bm25 (pages_fts, 5.0, 1.0) LIMIT ?",
     g_variant_new ("(sssi)", terminal ? "\033[1m" : "[", terminal ? "\033[0m" : "]", query, options->limit)), error);
   if (hits == NULL)
-    {
-      g_prefix_error (error, "%s: ", options->db);
-      return FALSE;
-    }
+    return FALSE;
 
   guint n_hits = belay_sqlite_rows_get_n_rows (hits);
   if (n_hits == 0)

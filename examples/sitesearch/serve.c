@@ -121,6 +121,21 @@ on_request (SoupServer *server, SoupServerMessage *message, const char *path, GH
     soup_server_message_set_status (message, SOUP_STATUS_NOT_FOUND, NULL);
 }
 
+/* Where a crowd of connections may wait: libsoup's own socket has room for ten, and the eleventh waits for a second. */
+static GSocket *
+listen_on_loopback (GError **error)
+{
+  g_autoptr (GSocket) listener = g_socket_new (G_SOCKET_FAMILY_IPV4, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, error);
+  g_autoptr (GSocketAddress) address = g_inet_socket_address_new_from_string ("127.0.0.1", 0);
+
+  if (listener == NULL)
+    return NULL;
+  g_socket_set_listen_backlog (listener, 1024);
+  if (!g_socket_bind (listener, address, FALSE, error) || !g_socket_listen (listener, error))
+    return NULL;
+  return g_steal_pointer (&listener);
+}
+
 /* On the loop. Serves until it is cancelled. */
 static gboolean
 serve (gpointer data, GError **error)
@@ -130,19 +145,20 @@ serve (gpointer data, GError **error)
   g_autoptr (BelayPromise) never = belay_promise_new ();
   g_autofree char *index = g_build_filename (serving->folder, "index.html", NULL);
   GError *failure = NULL;
+  g_autoptr (GSocket) listener = listen_on_loopback (&failure);
+  g_autoptr (GSocketAddress) address = listener ? g_socket_get_local_address (listener, &failure) : NULL;
 
   soup_server_add_handler (server, NULL, on_request, serving, NULL);
-  if (!soup_server_listen_local (server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, &failure))
+  if (address == NULL || !soup_server_listen_socket (server, listener, 0, &failure))
     {
       belay_promise_reject (serving->listening, failure);
       return TRUE;
     }
 
-  GSList *uris = soup_server_get_uris (server);
   belay_promise_resolve_pointer (serving->listening,
-                                 g_strdup_printf ("http://127.0.0.1:%d/%s", g_uri_get_port (uris->data),
+                                 g_strdup_printf ("http://127.0.0.1:%u/%s",
+                                                  g_inet_socket_address_get_port (G_INET_SOCKET_ADDRESS (address)),
                                                   g_file_test (index, G_FILE_TEST_EXISTS) ? "index.html" : ""), g_free);
-  g_slist_free_full (uris, (GDestroyNotify) g_uri_unref);
   return belay_await_ok (belay_promise_get_future (never), error);
 }
 
@@ -154,9 +170,8 @@ serve_folder (BelayManager *manager, gpointer folder, GError **error)
   belay_auto (BelayLoop) loop = belay_loop_new ("folder server");
   g_autoptr (BelayFuture) server = belay_loop_spawn (loop, serve, &serving, NULL);
   g_autofree char *url = belay_await (belay_promise_get_future (listening), error);
+  gboolean ok = url != NULL && belay_manager_yield (manager, url, error);
 
-  if (url == NULL || !belay_manager_yield (manager, url, error))
-    return FALSE;
   g_clear_pointer (&server, belay_future_unref); /* nobody wants it any more: that stops the server */
-  return belay_close (&loop, error);
+  return belay_close (&loop, ok ? error : NULL) && ok;
 }

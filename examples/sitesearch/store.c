@@ -22,7 +22,7 @@ static const char schema[] =
 
 /* An empty database is everybody's. */
 static gboolean
-check_is_ours (BelaySqlite *db, GError **error)
+check_is_ours (BelaySqlite *db, const char *path, GError **error)
 {
   g_autoptr (BelaySqliteRows) tables = belay_await (belay_sqlite_query (db,
     "SELECT count(*), count(*) FILTER (WHERE name IN ('meta', 'pages', 'frontier', 'pages_fts')) FROM sqlite_master",
@@ -32,13 +32,13 @@ check_is_ours (BelaySqlite *db, GError **error)
     return FALSE;
   if (belay_sqlite_rows_get_int64 (tables, 0, 0) == 0 || belay_sqlite_rows_get_int64 (tables, 0, 1) == 4)
     return TRUE;
-  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "a database, but not one of sitesearch");
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s: a database, but not one of sitesearch", path);
   return FALSE;
 }
 
 /* TRUE when the database was new; it is an error when it has something else than @source. */
 static gboolean
-check_source (BelaySqlite *db, const char *source, gboolean *is_new, GError **error)
+check_source (BelaySqlite *db, const char *path, const char *source, gboolean *is_new, GError **error)
 {
   g_autoptr (BelaySqliteRows) rows = belay_await (belay_sqlite_query (db, "SELECT value FROM meta WHERE key = 'source'",
                                                                       NULL), error);
@@ -47,14 +47,14 @@ check_source (BelaySqlite *db, const char *source, gboolean *is_new, GError **er
   *is_new = belay_sqlite_rows_get_n_rows (rows) == 0;
   if (*is_new || g_str_equal (belay_sqlite_rows_get_string (rows, 0, 0), source))
     return TRUE;
-  g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "holds %s; use --fresh to start anew",
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "%s: is an index of %s; use --fresh to start anew", path,
                belay_sqlite_rows_get_string (rows, 0, 0));
   return FALSE;
 }
 
 /* All or nothing, so that a program killed here leaves no half of a schema. */
 static gboolean
-prepare (BelaySqlite *db, const char *source, const char *start, gboolean fresh, GError **error)
+prepare (BelaySqlite *db, const char *path, const char *source, const char *start, gboolean fresh, GError **error)
 {
   belay_auto (BelaySqlite) tx = belay_await (belay_sqlite_begin (db), error);
   gboolean is_new;
@@ -62,7 +62,7 @@ prepare (BelaySqlite *db, const char *source, const char *start, gboolean fresh,
   if (tx == NULL ||
       (fresh && !belay_await_ok (belay_sqlite_script (tx, drop), error)) ||
       !belay_await_ok (belay_sqlite_script (tx, schema), error) ||
-      !check_source (tx, source, &is_new, error))
+      !check_source (tx, path, source, &is_new, error))
     return FALSE;
   if (is_new &&
       (!belay_await_ok (belay_sqlite_execute (tx, "INSERT INTO meta VALUES ('source', ?)", g_variant_new ("(s)", source)), error) ||
@@ -76,15 +76,11 @@ store_open (const char *path, const char *source, const char *start, gboolean fr
 {
   belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (path, NULL), error);
 
-  if (db == NULL)
-    return NULL;
-  if (!check_is_ours (db, error) ||
+  if (db == NULL ||
+      !check_is_ours (db, path, error) ||
       !belay_await_ok (belay_sqlite_script (db, pragmas), error) ||
-      !prepare (db, source, start, fresh, error))
-    {
-      g_prefix_error (error, "%s: ", path);
-      return NULL;
-    }
+      !prepare (db, path, source, start, fresh, error))
+    return NULL;
   return belay_steal (&db);
 }
 
@@ -106,13 +102,19 @@ store_known (BelaySqlite *db, GError **error)
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sqlite3_stmt, sqlite3_finalize)
 
+static gboolean
+fail (sqlite3 *handle, GError **error)
+{
+  return belay_sqlite_set_error (handle, sqlite3_db_filename (handle, "main"), error);
+}
+
 static sqlite3_stmt *
 compile (sqlite3 *handle, const char *sql, GError **error)
 {
   sqlite3_stmt *statement = NULL;
 
   if (sqlite3_prepare_v2 (handle, sql, -1, &statement, NULL) != SQLITE_OK)
-    belay_sqlite_set_error (handle, "storing pages", error);
+    fail (handle, error);
   return statement;
 }
 
@@ -133,8 +135,10 @@ run (sqlite3_stmt *statement, gint64 *first, GError **error)
       *first = sqlite3_column_int64 (statement, 0);
       code = sqlite3_step (statement);
     }
+  if (code != SQLITE_DONE)
+    return fail (sqlite3_db_handle (statement), error);
   sqlite3_reset (statement);
-  return code == SQLITE_DONE || belay_sqlite_set_error (sqlite3_db_handle (statement), "storing pages", error);
+  return TRUE;
 }
 
 static gboolean

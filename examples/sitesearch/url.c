@@ -13,19 +13,22 @@
 
 #define HTML_SPACE " \t\n\f\r"
 
-/* Without white space around it, tabs and line ends in it, and the fragment. */
-static char *
-clean (const char *reference)
+void
+url_clean (const char *reference, GString *cleaned)
 {
-  char *text = g_strdup (reference + strspn (reference, HTML_SPACE)), *end = text;
+  gsize start = cleaned->len;
 
-  for (const char *c = text; *c && *c != '#'; c++)
-    if (*c != '\t' && *c != '\n' && *c != '\r')
-      *end++ = *c;
-  while (end > text && strchr (HTML_SPACE, end[-1]))
-    end--;
-  *end = '\0';
-  return text;
+  for (reference += strspn (reference, HTML_SPACE);; reference++)
+    {
+      gsize run = strcspn (reference, "\t\n\r#");
+
+      g_string_append_len (cleaned, reference, run);
+      reference += run;
+      if (*reference == '#' || *reference == '\0')
+        break;
+    }
+  while (cleaned->len > start && strchr (HTML_SPACE, cleaned->str[cleaned->len - 1]))
+    g_string_truncate (cleaned, cleaned->len - 1);
 }
 
 static void
@@ -124,8 +127,7 @@ find_scheme (const UrlBase *base, const char *text, const char **rest)
 gboolean
 url_resolve (const UrlBase *base, const char *reference, GString *url)
 {
-  g_autofree char *text = clean (reference);
-  const char *rest, *scheme = find_scheme (base, text, &rest);
+  const char *rest, *scheme = find_scheme (base, reference, &rest);
 
   g_string_truncate (url, 0);
   if (scheme == NULL)
@@ -156,9 +158,12 @@ url_resolve (const UrlBase *base, const char *reference, GString *url)
 }
 
 gboolean
-url_normalise (const char *absolute, GString *url)
+url_normalise (const UrlBase *base, const char *reference, GString *url)
 {
-  return url_resolve (NULL, absolute, url);
+  g_autoptr (GString) cleaned = g_string_new (NULL);
+
+  url_clean (reference, cleaned);
+  return url_resolve (base, cleaned->str, url);
 }
 
 void

@@ -27,9 +27,12 @@ typedef struct
   gsize query;     /* where the path ends */
 } UrlBase;
 
-/* Write an absolute http or https URL without a fragment in place of what @url holds; FALSE: the reference is none. */
-gboolean url_resolve   (const UrlBase *base, const char *reference, GString *url);
-gboolean url_normalise (const char *absolute, GString *url);
+/* Appends a reference without its fragment, white space around it, and tabs and line ends in it. */
+void     url_clean      (const char *reference, GString *cleaned);
+/* Writes the absolute URL of a cleaned reference in place of what @url holds; FALSE: it is none of http or https. */
+gboolean url_resolve    (const UrlBase *base, const char *reference, GString *url);
+/* Both, for a reference that is absolute (no base) or comes alone. */
+gboolean url_normalise  (const UrlBase *base, const char *reference, GString *url);
 
 void     url_base_set   (UrlBase *base, const char *normalised);
 void     url_base_clear (UrlBase *base);

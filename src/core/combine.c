@@ -6,8 +6,12 @@
  * longer matters; then its place in the combination is over.
  *
  * The combination and its result are one block. `outstanding` counts members that are not retired, and one more for the
- * constructor; whoever brings it to zero drops the writing end. A member is retired by its notification, or by the
- * *sweep* that could still unlink its waiter; never by both, since unlinking fails once it is notified.
+ * constructor; whoever brings it to zero settles a result that is not known yet, and drops the writing end. A member is
+ * retired by its notification, or by the *sweep* that could still unlink its waiter; never by both, since unlinking fails
+ * once it is notified.
+ *
+ * A member that *borrows* is not unlinked: it uses memory of whoever waits for the combination. It is asked to end, and
+ * the outcome, though decided, is told when the last has ended. So a combination of borrowers is a borrower itself.
  *
  * No lock: members settle on any thread, and all that they share is atomic.
  */
@@ -15,7 +19,7 @@
 
 typedef enum { MODE_ALL, MODE_ALL_SETTLED, MODE_ANY, MODE_RACE } Mode;
 
-/* Where a member's waiter is: not linked yet, linked, or to be unlinked because a sweep came by. */
+/* Where a member's waiter is: not linked yet, linked, or neither, because a sweep came by or it was notified. */
 enum { PLACE_NEW, PLACE_LINKED, PLACE_SWEPT };
 
 typedef struct _Combine Combine;
@@ -36,10 +40,15 @@ typedef struct
   BelayFuture *futures[];
 } BelayMembers;
 
+/* Whose outcome is the result's: a member's, by its index, or */
+enum { UNDECIDED = -1, WITH_MEMBERS = -2 };
+
 struct _Combine
 {
   BelayFuture   result; /* first: the block is freed as a future */
   Mode          mode;
+  gboolean      borrowing; /* some member is */
+  atomic_int    decision;  /* of a borrowing one */
   guint         n;
   atomic_uint   outstanding;
   atomic_uint   undecided; /* members whose outcome still counts towards the result */
@@ -67,40 +76,6 @@ unref_members (gpointer data)
   g_free (members);
 }
 
-static void
-retire (Combine *self)
-{
-  if (atomic_fetch_sub_explicit (&self->outstanding, 1, memory_order_acq_rel) != 1)
-    return;
-  for (guint i = 0; i < self->n; i++)
-    g_clear_pointer (&self->members[i].future, belay_future_unref);
-  belay_future_unref_writer (&self->result);
-}
-
-static void
-unlink_member (Combine *self, Member *member)
-{
-  if (!belay_future_remove_waiter (member->future, &member->waiter))
-    return; /* its notification retires it */
-  g_clear_pointer (&member->future, belay_future_unref);
-  retire (self);
-}
-
-/* The result is known, or nobody wants it: the interest in members that are still pending is dropped. */
-static void
-sweep (gpointer data)
-{
-  Combine *self = data;
-
-  for (guint i = 0; i < self->n; i++)
-    {
-      Member *member = &self->members[i];
-
-      if (atomic_exchange_explicit (&member->place, PLACE_SWEPT, memory_order_acq_rel) == PLACE_LINKED)
-        unlink_member (self, member);
-    }
-}
-
 static gboolean
 resolve_with_members (Combine *self)
 {
@@ -117,33 +92,119 @@ resolve_with_members (Combine *self)
   return FALSE;
 }
 
+/* The combination was asked to end, and the borrowers among its members did so. */
+static gboolean
+is_cut_short (Combine *self, int decision)
+{
+  if (decision == UNDECIDED)
+    return TRUE;
+  if (decision != WITH_MEMBERS || !(atomic_load_explicit (&self->result.flags, memory_order_relaxed) & BELAY_FUTURE_ASKED))
+    return FALSE;
+  for (guint i = 0; i < self->n; i++)
+    {
+      BelayFuture *future = self->members[i].future;
+
+      if (belay_future_status (future) == BELAY_STATE_REJECTED &&
+          g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        return TRUE;
+    }
+  return FALSE;
+}
+
+static gboolean
+tell (Combine *self, int decision)
+{
+  if (decision == WITH_MEMBERS)
+    return resolve_with_members (self);
+  return belay_future_settle_copy (&self->result, self->members[decision].future);
+}
+
+/* TRUE when this call was the one that decided. */
+static gboolean
+decide (Combine *self, int decision)
+{
+  int none = UNDECIDED;
+
+  if (G_LIKELY (!self->borrowing))
+    return tell (self, decision);
+  return atomic_compare_exchange_strong_explicit (&self->decision, &none, decision, memory_order_acq_rel,
+                                                  memory_order_acquire);
+}
+
+static void
+retire (Combine *self)
+{
+  if (atomic_fetch_sub_explicit (&self->outstanding, 1, memory_order_acq_rel) != 1)
+    return;
+  if (G_UNLIKELY (belay_future_status (&self->result) == BELAY_STATE_PENDING))
+    {
+      int decision = atomic_load_explicit (&self->decision, memory_order_acquire);
+
+      /* Settling waits for a sweep by the one who dropped the result, which may be under way. */
+      if (is_cut_short (self, decision))
+        belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+      else
+        tell (self, decision);
+    }
+  for (guint i = 0; i < self->n; i++)
+    g_clear_pointer (&self->members[i].future, belay_future_unref);
+  belay_future_unref_writer (&self->result);
+}
+
+/* It no longer matters. */
+static void
+give_up_member (Combine *self, Member *member)
+{
+  if (belay_future_is_borrowing (member->future))
+    {
+      belay_future_ask_borrower (member->future); /* its notification retires it */
+      return;
+    }
+  if (!belay_future_remove_waiter (member->future, &member->waiter))
+    return; /* its notification retires it */
+  g_clear_pointer (&member->future, belay_future_unref);
+  retire (self);
+}
+
+/* The result is decided, or nobody wants it: the interest in members that are still pending is dropped. */
+static void
+sweep (gpointer data)
+{
+  Combine *self = data;
+
+  for (guint i = 0; i < self->n; i++)
+    {
+      Member *member = &self->members[i];
+
+      if (atomic_exchange_explicit (&member->place, PLACE_SWEPT, memory_order_acq_rel) == PLACE_LINKED)
+        give_up_member (self, member);
+    }
+}
+
 /* Counts the outcome of a member that has settled. The caller keeps the combination alive. */
 static void
 count_outcome (Combine *self, Member *member)
 {
+  int index = (int) (member - self->members);
   gboolean resolved = belay_future_status (member->future) == BELAY_STATE_RESOLVED;
   gboolean last = atomic_fetch_sub_explicit (&self->undecided, 1, memory_order_acq_rel) == 1;
   gboolean decided = FALSE;
 
-  if (!resolved)
+  if (!resolved && (self->mode == MODE_ANY || self->mode == MODE_ALL_SETTLED)) /* that some fail is expected there */
     atomic_fetch_or_explicit (&member->future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
   switch (self->mode)
     {
     case MODE_ALL:
-      decided = !resolved ? belay_future_settle_copy (&self->result, member->future)
-                          : last && resolve_with_members (self);
+      decided = !resolved ? decide (self, index) : last && decide (self, WITH_MEMBERS);
       break;
     case MODE_ALL_SETTLED:
-      decided = last && resolve_with_members (self);
+      decided = last && decide (self, WITH_MEMBERS);
       break;
     case MODE_ANY:
-      if (resolved)
-        decided = belay_future_settle_copy (&self->result, member->future);
-      else if (last && belay_future_status (&self->result) == BELAY_STATE_PENDING)
-        decided = belay_future_settle_copy (&self->result, self->members[0].future);
+      decided = resolved ? decide (self, index) : last && decide (self, 0);
       break;
     case MODE_RACE:
-      decided = belay_future_settle_copy (&self->result, member->future);
+      decided = decide (self, index);
       break;
     }
   if (decided)
@@ -156,6 +217,7 @@ on_member (BelayWaiter *waiter)
   Member *member = (Member *) waiter;
   Combine *self = member->combine;
 
+  atomic_store_explicit (&member->place, PLACE_SWEPT, memory_order_release); /* a sweep has no business with it any more */
   count_outcome (self, member);
   retire (self);
 }
@@ -178,12 +240,16 @@ combine (Mode mode, BelayFuture **futures, guint n)
   self->n = n;
   atomic_init (&self->outstanding, n + 1);
   atomic_init (&self->undecided, n);
+  atomic_init (&self->decision, UNDECIDED);
   for (guint i = 0; i < n; i++)
     {
       self->members[i].combine = self;
       self->members[i].waiter.notify = on_member;
       self->members[i].future = futures[i];
+      self->borrowing |= belay_future_is_borrowing (futures[i]);
     }
+  if (self->borrowing)
+    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
   if (n == 0)
     resolve_with_members (self);
 
@@ -193,7 +259,8 @@ combine (Mode mode, BelayFuture **futures, guint n)
 
       int place = PLACE_NEW;
 
-      if (atomic_load_explicit (&member->place, memory_order_acquire) == PLACE_SWEPT)
+      if (atomic_load_explicit (&member->place, memory_order_acquire) == PLACE_SWEPT &&
+          !belay_future_is_borrowing (member->future))
         {
           g_clear_pointer (&member->future, belay_future_unref);
           retire (self);
@@ -206,7 +273,7 @@ combine (Mode mode, BelayFuture **futures, guint n)
       else if (!atomic_compare_exchange_strong_explicit (&member->place, &place, PLACE_LINKED, memory_order_acq_rel,
                                                          memory_order_acquire))
         {
-          unlink_member (self, member); /* a sweep came by and left it to us */
+          give_up_member (self, member); /* a sweep came by and left it to us */
         }
     }
   retire (self);

@@ -117,6 +117,13 @@ belay_future_has_interest (BelayFuture *future)
   return (atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) != 0;
 }
 
+/* Whether the work behind it uses memory of whoever waits. */
+static inline gboolean
+belay_future_is_borrowing (BelayFuture *future)
+{
+  return (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING) != 0;
+}
+
 /* Decides the outcome. FALSE when it was decided before: then the value is still the caller's. */
 gboolean belay_future_settle        (BelayFuture *future, BelayKind kind, BelayValue value, BelayAux aux);
 /* The same for a GError (transfer full), which is freed when it comes too late. */
@@ -129,16 +136,17 @@ gboolean belay_future_add_waiter    (BelayFuture *future, BelayWaiter *waiter);
 gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
 /* Asks the work to end, as dropping the last interest does, and keeps the interest. */
 void     belay_future_ask_to_end    (BelayFuture *future);
-/* --- combine.c --- */
-gpointer belay_members_ref          (gpointer members);
-
-/* --- future.c --- */
+/* The same for whoever must see work that borrows memory to its end, unless somebody else wants the outcome. */
+void     belay_future_ask_borrower  (BelayFuture *future);
 /* Frees a value that was never put into a future. */
 void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux aux);
 
 /* The writing end of the same block, for those who embed a future. */
 void     belay_future_ref_writer    (BelayFuture *future);
 void     belay_future_unref_writer  (BelayFuture *future);
+
+/* --- combine.c --- */
+gpointer belay_members_ref          (gpointer members);
 
 /* --- block.c --- */
 /* Memory for a block that begins with a BelayFuture, whose `block` it sets. */

@@ -299,13 +299,15 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
   GError *error = NULL;
   BelayValue value;
 
-  if (belay_future_status (source) == BELAY_STATE_REJECTED)
-    {
-      add_flag (source, BELAY_FUTURE_SEEN);
-      return belay_future_settle_error (future, g_error_copy (source->value.error));
-    }
   if (belay_future_status (future) != BELAY_STATE_PENDING)
     return FALSE;
+  if (belay_future_status (source) == BELAY_STATE_REJECTED)
+    {
+      if (!belay_future_settle_error (future, g_error_copy (source->value.error)))
+        return FALSE;
+      add_flag (source, BELAY_FUTURE_SEEN);
+      return TRUE;
+    }
   if (!take_value (source, &value, &error))
     return belay_future_settle_error (future, error);
   if (belay_future_settle (future, source->kind, value, source->aux))
@@ -375,6 +377,13 @@ belay_future_ask_to_end (BelayFuture *future)
       belay_future_unref_writer (first->future);
       g_free (first);
     }
+}
+
+void
+belay_future_ask_borrower (BelayFuture *future)
+{
+  if ((atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) == 1)
+    belay_future_ask_to_end (future);
 }
 
 /* (transfer full): the writing end that the last interest has become. */

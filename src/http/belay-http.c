@@ -145,7 +145,13 @@ get (BelayHttpSession *self, const char *url, BelayHttpWants wants, const char *
       return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "%s was called without a session or URL",
                                       function);
     }
-  if (G_UNLIKELY (!belay_checkpoint (&error) || !belay_http_check_url (url, &error)))
+  if (G_UNLIKELY (!belay_checkpoint (&error)))
+    {
+      future = belay_future_new_error (error);
+      belay_future_get_error (future); /* seen: the caller's await says the same, without a look at the future */
+      return future;
+    }
+  if (G_UNLIKELY (!belay_http_check_url (url, &error)))
     return belay_future_new_error (error);
   if (G_LIKELY (self != NULL))
     return belay_http_multi_get (self->multi, self->context, url, wants);

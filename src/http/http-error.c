@@ -190,7 +190,7 @@ belay_http_error_new (const BelayHttpFailure *failure)
   g_autofree char *valid = g_utf8_make_valid (detail, -1);
   g_autofree char *redirected = NULL;
 
-  if (failure->effective_url != NULL && g_strcmp0 (failure->effective_url, failure->url) != 0)
+  if (failure->effective_url != NULL)
     {
       g_autofree char *to = belay_http_show_url (failure->effective_url);
 

@@ -10,7 +10,7 @@ typedef struct
 {
   CURLcode    code;
   const char *url;           /* as the caller gave it */
-  const char *effective_url; /* where redirects led to (nullable) */
+  const char *effective_url; /* where redirects led to; NULL: there were none */
   const char *detail;        /* libcurl's own words (nullable) */
   gboolean    answered;      /* something of an answer had come */
 } BelayHttpFailure;

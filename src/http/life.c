@@ -167,6 +167,7 @@ belay_http_multi_new (GMainContext *context)
   self->fork_count = belay_http_fork_count;
   g_source_set_static_name (source, "Belay HTTP");
   g_source_set_callback (source, NULL, self, on_destroyed);
+  g_source_set_can_recurse (source, TRUE); /* else GLib takes the descriptor out and puts it back at each dispatch */
   g_source_attach (source, context);
   return self;
 }

@@ -19,7 +19,7 @@
  *      clock go first for one turn. The fibers' run queue does so too, but the two take turns at being ready (an
  *      answer wakes a fiber, which asks for more), and a frame would never come. A poll that slept proves that nothing
  *      waited.
- *   5. Answers are given last in a dispatch: they may end the multi.
+ *   5. Answers are given last in a dispatch: they may end the multi, or run a nested main loop that dispatches again.
  */
 #include "http/http-error.h"
 #include "http/multi-private.h"
@@ -142,7 +142,7 @@ start (BelayHttpMulti *self, BelayHttpRequest *request)
       return;
     }
   request->transfer = transfer;
-  if (G_LIKELY (belay_http_transfer_begin (transfer, request)))
+  if (G_LIKELY (belay_http_transfer_begin (transfer, request, self->queue.running.length)))
     {
       CURLMcode code = curl_multi_add_handle (self->curl, transfer->easy);
 

@@ -9,8 +9,8 @@
  *
  * Invariants
  *   1. The count of references is no atomic: settings belong to the session's context, like all that uses them.
- *   2. A name is in `headers` once. What libcurl would send of its own is either in it or left to libcurl:
- *      "Name: value" is sent, "Name;" is sent with an empty value, "Name:" is how libcurl is told not to send its own.
+ *   2. A name is in `headers` once. "Name: value" is sent, "Name;" is sent with an empty value, "Name:" is how libcurl is
+ *      told not to send a header of its own.
  *   3. No header holds a line break, a NUL or anything else that could end it early: what a program puts together from
  *      strings of others must not become two headers.
  */
@@ -21,8 +21,30 @@
 #define DEFAULT_MAX_REDIRECTS 10
 #define DEFAULT_MAX_BODY      ((gsize) 64 * 1024 * 1024)
 
-/* What is sent without being asked, so that taking it out must be said to libcurl. */
-static const char *const always_sent[] = { "User-Agent", "Accept", "Accept-Encoding" };
+/* What libcurl sends of its own, so that taking it out must be said. */
+static const char *const sent_anyway[] = { "Accept", "Accept-Encoding" };
+
+/* What libcurl can decode. */
+static const char *
+encodings (void)
+{
+  static char *names;
+
+  if (g_once_init_enter (&names))
+    {
+      const curl_version_info_data *info = curl_version_info (CURLVERSION_NOW);
+      GString *all = g_string_new (NULL);
+
+      if (info->features & CURL_VERSION_LIBZ)
+        g_string_append (all, "deflate, gzip");
+      if (info->features & CURL_VERSION_BROTLI)
+        g_string_append (all, all->len > 0 ? ", br" : "br");
+      if (info->features & CURL_VERSION_ZSTD)
+        g_string_append (all, all->len > 0 ? ", zstd" : "zstd");
+      g_once_init_leave (&names, g_string_free (all, FALSE));
+    }
+  return *names != '\0' ? names : NULL;
+}
 
 BelayHttpSettings *
 belay_http_settings_new (void)
@@ -33,6 +55,7 @@ belay_http_settings_new (void)
   self->max_redirects = DEFAULT_MAX_REDIRECTS;
   self->max_body = DEFAULT_MAX_BODY;
   belay_http_settings_set_header (self, "User-Agent", "belay/" BELAY_VERSION_S);
+  belay_http_settings_set_header (self, "Accept-Encoding", encodings ());
   return self;
 }
 
@@ -120,8 +143,8 @@ belay_http_settings_set_header (BelayHttpSettings *self, const char *name, const
       append (&others, i->data);
   if (value == NULL)
     {
-      for (gsize i = 0; i < G_N_ELEMENTS (always_sent); i++)
-        if (g_ascii_strcasecmp (name, always_sent[i]) == 0)
+      for (gsize i = 0; i < G_N_ELEMENTS (sent_anyway); i++)
+        if (g_ascii_strcasecmp (name, sent_anyway[i]) == 0)
           line = g_strconcat (name, ":", NULL);
     }
   else if (*stripped == '\0')

@@ -160,6 +160,7 @@ belay_http_sockets_socket (void *data, curlsocktype purpose, struct curl_sockadd
   if (fd == -1)
     return CURL_SOCKET_BAD;
   *get (self, fd) = (BelayHttpSocket) { .ours = TRUE };
+  self->n_open++;
   return fd;
 }
 
@@ -172,5 +173,7 @@ belay_http_sockets_close (void *data, curl_socket_t fd)
 
   set_registered (self, fd, socket, 0);
   *socket = (BelayHttpSocket) { .wanted = 0 };
+  self->n_open--;
+  self->n_closed++;
   return close (fd);
 }

@@ -17,6 +17,8 @@ typedef struct
   int              epoll;   /* -1: not open */
   int              wake;    /* an eventfd in it, for other threads; -1: not open */
   int              problem; /* an errno: a socket could not be watched; 0: none */
+  guint            n_open;  /* sockets that are ours */
+  guint            n_closed; /* how many have been closed so far */
   guint            size;
   BelayHttpSocket *of;      /* by descriptor */
 } BelayHttpSockets;
@@ -28,7 +30,7 @@ typedef struct
   int what;
 } BelayHttpEvent;
 
-#define BELAY_HTTP_SOCKETS_INIT { -1, -1, 0, 0, NULL }
+#define BELAY_HTTP_SOCKETS_INIT { -1, -1, 0, 0, 0, 0, NULL }
 #define BELAY_HTTP_MAX_EVENTS   64
 
 /* FALSE with errno set. */

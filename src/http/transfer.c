@@ -2,23 +2,31 @@
 /*
  * Transfers: an easy handle of libcurl's, and what it receives for one request at a time.
  *
- * Words. An *attempt* is a request line that is sent; there is one, unless libcurl follows a redirect or repeats what it
- * had sent on a connection that the server was just closing. The *head* is the status line and the header lines of
- * the last answer. A *plain* transfer had one attempt and succeeded.
+ * Words. The *head* is the status line and the header lines of the last answer. A *plain* transfer succeeded with one
+ * request: libcurl neither followed a redirect nor repeated what it had sent on a connection that the server was just
+ * closing.
  *
  * Making and setting up an easy handle costs more than a small request, so transfers are pooled. The handle points to
- * its transfer for good; a plain transfer is used again by setting the URL alone.
+ * its transfer for good; after a plain transfer it is used again by setting the URL alone.
  *
  * Invariants
  *   1. A handle is reset when its settings change, and after whatever was not plain: then no state of another request
  *      is in it (credentials, a place that a redirect led to, libcurl's count of repetitions, which it never resets
- *      itself, so that after five over a handle's whole life it would give up).
- *   2. Credentials in a URL make it not plain.
+ *      itself, so that after five in a handle's whole life it would give up). libcurl does not say that it repeated
+ *      something, but a connection is closed then, so a transfer during which any was closed counts as not plain.
+ *   2. Nor is one with credentials in its URL.
  *   3. The body has its size at once where the server declares one, up to RESERVE; else it doubles. It never becomes
  *      larger than the settings allow, whatever a server declares or a few compressed bytes unpack to. Memory for it
  *      is the one thing here whose lack is no abort.
  *   4. The body's memory becomes the GBytes; it is copied at no time after libcurl has written it here.
- *   5. libcurl has no time-outs: the time of a request is counted in multi.c. (Zero would mean 300 s to connect.)
+ *   5. libcurl has no time-outs: the time of a request is counted in request.c. Its bound on connecting, 300 s, cannot
+ *      be switched off, only raised, and that costs a timer for each transfer, 4 % of a small GET; so it is raised where
+ *      a new connection is to be expected. (The kernel gives up sooner in any case.)
+ *
+ * What each request costs in libcurl is mostly formatting, character by character. So: one "Accept-Encoding" from the
+ * list of headers, which is formatted once where CURLOPT_ACCEPT_ENCODING's is twice, and no look into the environment
+ * for a proxy when there was none as the handle was set up (five getenv(), which other threads' setenv() could
+ * disturb, too).
  */
 #include "http/transfer.h"
 
@@ -207,16 +215,6 @@ on_body (char *bytes, size_t size, size_t count, void *data)
   return length;
 }
 
-/* CURLOPT_PREREQFUNCTION: there is a connection, and the request is about to be sent */
-static int
-on_attempt (void *data, char *remote_address, char *local_address, int remote_port, int local_port)
-{
-  BelayHttpTransfer *self = data;
-
-  self->attempts++;
-  return CURL_PREREQFUNC_OK;
-}
-
 /* --- one after another --- */
 
 BelayHttpTransfer *
@@ -243,6 +241,17 @@ belay_http_transfer_free (BelayHttpTransfer *self)
   g_free (self);
 }
 
+static gboolean
+environment_has_proxy (void)
+{
+  static const char *const names[] = { "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY" };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (names); i++)
+    if (g_getenv (names[i]) != NULL)
+      return TRUE;
+  return FALSE;
+}
+
 /* Everything but the URL. Only what allocates can fail. */
 static gboolean
 apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
@@ -258,13 +267,10 @@ apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
   curl_easy_setopt (easy, CURLOPT_HEADERDATA, self);
   curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt (easy, CURLOPT_WRITEDATA, self);
-  curl_easy_setopt (easy, CURLOPT_PREREQFUNCTION, on_attempt);
-  curl_easy_setopt (easy, CURLOPT_PREREQDATA, self);
   curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, belay_http_sockets_socket);
   curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, self->sockets);
   curl_easy_setopt (easy, CURLOPT_CLOSESOCKETFUNCTION, belay_http_sockets_close);
   curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, self->sockets);
-  curl_easy_setopt (easy, CURLOPT_CONNECTTIMEOUT, NO_LIMIT);
 #if CURL_AT_LEAST_VERSION(7, 87, 0)
   curl_easy_setopt (easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
@@ -272,7 +278,8 @@ apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
   curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, settings->max_redirects > 0 ? 1L : 0L);
   curl_easy_setopt (easy, CURLOPT_MAXREDIRS, (long) MIN (settings->max_redirects, (guint) G_MAXINT16));
   curl_easy_setopt (easy, CURLOPT_HTTPHEADER, settings->headers);
-  if (curl_easy_setopt (easy, CURLOPT_ACCEPT_ENCODING, "") != CURLE_OK ||
+  if ((!environment_has_proxy () && curl_easy_setopt (easy, CURLOPT_NOPROXY, "*") != CURLE_OK) ||
+      curl_easy_setopt (easy, CURLOPT_ACCEPT_ENCODING, "") != CURLE_OK || /* that it decodes */
 #if CURL_AT_LEAST_VERSION(7, 85, 0)
       curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK ||
       curl_easy_setopt (easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https") != CURLE_OK)
@@ -281,13 +288,15 @@ apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
       curl_easy_setopt (easy, CURLOPT_REDIR_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS) != CURLE_OK)
 #endif
     return FALSE;
+  self->long_connect = FALSE;
   self->settings = belay_http_settings_ref (settings);
   return TRUE;
 }
 
 gboolean
-belay_http_transfer_begin (BelayHttpTransfer *self, BelayHttpRequest *request)
+belay_http_transfer_begin (BelayHttpTransfer *self, BelayHttpRequest *request, guint n_running)
 {
+  gboolean long_connect = self->sockets->n_open < n_running; /* no connection can be idle */
   CURLcode code = CURLE_OUT_OF_MEMORY;
 
   if (G_LIKELY (self->settings == request->settings) || apply (self, request->settings))
@@ -299,8 +308,13 @@ belay_http_transfer_begin (BelayHttpTransfer *self, BelayHttpRequest *request)
                          : belay_http_error_failed (request->url, BELAY_HTTP_ERROR_URL, "the URL is too long");
       return FALSE;
     }
+  if (G_UNLIKELY (long_connect != self->long_connect))
+    {
+      curl_easy_setopt (self->easy, CURLOPT_CONNECTTIMEOUT, long_connect ? NO_LIMIT : 0L);
+      self->long_connect = long_connect;
+    }
   self->request = request;
-  self->attempts = 0;
+  self->n_closed = self->sockets->n_closed;
   self->keep_lines = request->wants == BELAY_HTTP_WANTS_RESPONSE;
   self->head_ended = FALSE;
   self->fault = BELAY_HTTP_FAULT_NONE;
@@ -343,12 +357,20 @@ take_body (BelayHttpTransfer *self)
   return g_bytes_new_take (body, length);
 }
 
+static gboolean
+was_redirected (BelayHttpTransfer *self)
+{
+  long n = 0;
+
+  curl_easy_getinfo (self->easy, CURLINFO_REDIRECT_COUNT, &n);
+  return n > 0;
+}
+
 static void
 succeed (BelayHttpTransfer *self)
 {
   BelayHttpRequest *request = self->request;
   const char *url = request->url;
-  char *effective_url = NULL;
   long status = 0;
 
   curl_easy_getinfo (self->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -362,10 +384,9 @@ succeed (BelayHttpTransfer *self)
       request->value = take_body (self);
       return;
     }
-  if (self->attempts != 1)
-    curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
-  request->value = belay_http_response_new ((guint) status, effective_url != NULL ? effective_url : url, self->head,
-                                            self->head_length, take_body (self));
+  if (G_UNLIKELY (was_redirected (self)))
+    curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, (char **) &url);
+  request->value = belay_http_response_new ((guint) status, url, self->head, self->head_length, take_body (self));
 }
 
 static void
@@ -391,7 +412,8 @@ fail (BelayHttpTransfer *self, CURLcode code)
     case BELAY_HTTP_FAULT_NONE:
       break;
     }
-  curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
+  if (was_redirected (self))
+    curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
   failure.effective_url = effective_url;
   failure.answered = self->head_length > 0;
   request->error = belay_http_error_new (&failure);
@@ -400,11 +422,13 @@ fail (BelayHttpTransfer *self, CURLcode code)
 void
 belay_http_transfer_finish (BelayHttpTransfer *self, CURLcode code)
 {
+  gboolean plain = code == CURLE_OK && self->sockets->n_closed == self->n_closed && !was_redirected (self);
+
   if (G_LIKELY (code == CURLE_OK))
     succeed (self);
   else
     fail (self, code);
-  forget (self, code == CURLE_OK && self->attempts == 1);
+  forget (self, plain);
 }
 
 void
@@ -416,7 +440,10 @@ belay_http_transfer_drop (BelayHttpTransfer *self)
 const char *
 belay_http_transfer_doing (BelayHttpTransfer *self)
 {
-  if (self->attempts == 0)
+  curl_off_t sent = 0;
+
+  curl_easy_getinfo (self->easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
+  if (sent == 0)
     return "connecting";
   if (self->head_length == 0)
     return "waiting for the answer";

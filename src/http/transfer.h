@@ -20,7 +20,8 @@ struct _BelayHttpTransfer
   BelayHttpSockets  *sockets;
   BelayHttpSettings *settings;   /* that the easy handle has; a reference; NULL: none yet */
   BelayHttpRequest  *request;    /* that it works for; NULL in the pool */
-  guint              attempts;   /* requests that were sent: more than one after redirects and repetitions */
+  guint              n_closed;   /* of `sockets`, at the beginning */
+  gboolean           long_connect; /* libcurl's bound on connecting is lifted */
   gboolean           keep_lines; /* the head is wanted, not just its first line */
   gboolean           head_ended;
   BelayHttpFault     fault;      /* why a callback ended it */
@@ -34,8 +35,11 @@ struct _BelayHttpTransfer
 /* NULL when there is no memory. */
 BelayHttpTransfer *belay_http_transfer_new    (BelayHttpSockets *sockets);
 void               belay_http_transfer_free   (BelayHttpTransfer *transfer);
-/* Readies it for @request, whose it is until it is finished or dropped. FALSE with the request's error set. */
-gboolean           belay_http_transfer_begin  (BelayHttpTransfer *transfer, BelayHttpRequest *request);
+/*
+ * Readies it for @request, whose it is until it is finished or dropped. @n_running: how many there are with this one.
+ * FALSE with the request's error set.
+ */
+gboolean           belay_http_transfer_begin  (BelayHttpTransfer *transfer, BelayHttpRequest *request, guint n_running);
 /* It has ended with @code: gives the request its value or error. It is no longer the request's then. */
 void               belay_http_transfer_finish (BelayHttpTransfer *transfer, CURLcode code);
 /* It was taken from libcurl in the midst. */

@@ -23,11 +23,12 @@
  *     commits nothing, the close of a created file does. A replacement that is discarded reports only what
  *     discarding it met: that its content was incomplete is no failure of throwing it away.
  *  4. Only the job of a commit renames, only when no write failed and nobody abandoned the file before that instant.
- *  5. Every way to an end runs through state_end(), which is idempotent: the close, the commit, the abandon, the
- *     handle dropped without a close (that is reported). It leaves no descriptor and no temporary.
+ *  5. Every way to an end runs through state_end(), which is idempotent: the close, the commit, the abandon, a
+ *     file that comes too late, a handle dropped without a close (that is reported). It leaves no descriptor and no
+ *     temporary.
  *
- * Ownership. The handle and each job hold the state; a write holds its bytes and its promise. A created file's commit
- * brings it to disk; an ordinary close does not.
+ * Ownership. The handle and each job hold the state. A write holds its bytes, and its own future until it is over.
+ * A created file's commit brings it to disk; an ordinary close does not.
  */
 #include "io/detached.h"
 #include "io/replace.h"
@@ -126,7 +127,7 @@ fail_closed (State *self, GError **error)
 {
   g_autofree char *name = g_filename_display_name (self->path);
 
-  g_set_error (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "The file “%s” is closed", name);
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the file '%s' is closed", name);
   return FALSE;
 }
 
@@ -217,7 +218,7 @@ open_file (const char *path, gboolean replaces)
   if (path == NULL)
     {
       g_critical ("%s: the path is NULL", replaces ? "belay_file_replace" : "belay_file_create");
-      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "A path is missing");
+      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "a path is missing");
     }
   return belay_thread_run_owned (open_job, state_new (path, replaces), state_unref, drop_late);
 }
@@ -238,17 +239,23 @@ belay_file_replace (const char *path)
 
 typedef struct
 {
-  State        *state;
-  GBytes       *bytes;
-  BelayPromise *promise;
+  int          refs;   /* the job's, and that of the call */
+  State       *state;
+  GBytes      *bytes;
+  BelayFuture *future; /* of the job: the interest that keeps it from being taken back */
 } Write;
 
+/* What a write's future holds, for those who look. */
+static const char written[] = "written";
+
 static void
-write_free (gpointer data)
+write_unref (gpointer data)
 {
   Write *self = data;
 
-  belay_promise_unref (self->promise);
+  if (__atomic_fetch_sub (&self->refs, 1, __ATOMIC_ACQ_REL) != 1)
+    return;
+  belay_future_unref (self->future);
   g_bytes_unref (self->bytes);
   state_unref (self->state);
   g_free (self);
@@ -293,15 +300,15 @@ write_job (gpointer data, GError **error)
     state->first_error = g_error_copy (failure);
 
   if (failure == NULL)
-    belay_promise_resolve (self->promise);
-  else
-    belay_promise_reject (self->promise, failure);
-  return self;
+    return (gpointer) written;
+  g_propagate_error (error, failure);
+  return NULL;
 }
 
 BelayFuture *
 belay_file_write (BelayFile *file, GBytes *bytes)
 {
+  belay_auto (BelayShield) shield = NULL;
   GError *error = NULL;
   BelayFuture *future;
   Write *self;
@@ -309,7 +316,7 @@ belay_file_write (BelayFile *file, GBytes *bytes)
   if (!BELAY_IS_FILE (file) || bytes == NULL)
     {
       g_critical ("belay_file_write: a file and bytes are needed");
-      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "A file or the bytes to write are missing");
+      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "the file or the bytes to write are missing");
     }
   if (!belay_checkpoint (&error))
     return belay_future_new_error (error);
@@ -319,10 +326,14 @@ belay_file_write (BelayFile *file, GBytes *bytes)
       return belay_future_new_error (error);
     }
 
+  /* From here on it is an obligation of the file's, cancelled or not. */
+  if (belay_in_fiber ())
+    shield = belay_shield ();
   self = g_new (Write, 1);
-  *self = (Write) { state_ref (file->state), g_bytes_ref (bytes), belay_promise_new () };
-  future = belay_promise_get_future (self->promise);
-  belay_detach (file->state->queue, write_job, self, write_free);
+  *self = (Write) { .refs = 2, .state = state_ref (file->state), .bytes = g_bytes_ref (bytes) };
+  self->future = belay_serial_run_owned (file->state->queue, write_job, self, write_unref, NULL);
+  future = belay_future_ref (self->future);
+  write_unref (self);
   return future;
 }
 
@@ -428,7 +439,7 @@ belay_file_finalize (GObject *object)
   if (state != NULL)
     {
       if (state_phase (state) == PHASE_OPEN)
-        g_warning ("The file “%s” was dropped without being closed%s", state->path,
+        g_warning ("the file '%s' was dropped without being closed%s", state->path,
                    state->replaces ? "; its new content is discarded" : "");
       state_abandon (state);
       state_unref (state);

@@ -195,7 +195,7 @@ finish_call (BelayGioCall *call, GObject *source, GAsyncResult *result)
     }
 
   if (failed && error == NULL)
-    g_set_error_literal (&error, G_IO_ERROR, G_IO_ERROR_FAILED, "The operation failed and did not say why");
+    g_set_error_literal (&error, G_IO_ERROR, G_IO_ERROR_FAILED, "the operation failed and did not say why");
   if (error != NULL && call->refusal != NULL && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
     {
       g_error_free (error);
@@ -319,7 +319,7 @@ wait_return_cancelled (gpointer data)
   Wait *self = data;
 
   wait_release (self);
-  g_task_return_new_error (self->task, G_IO_ERROR, G_IO_ERROR_CANCELLED, "The wait was cancelled");
+  g_task_return_new_error (self->task, G_IO_ERROR, G_IO_ERROR_CANCELLED, "the wait was cancelled");
   return G_SOURCE_REMOVE;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Detached jobs: what must happen whether or not anybody waits for it, such as the writes of a file, and ends by force.
+ * Detached jobs: what must happen whether or not anybody waits for it, such as ends by force.
  *
  * An ordinary job is taken back when its future is dropped before it began, and is not even started by a fiber that is
  * cancelled. A detached one is neither.

@@ -6,15 +6,17 @@
  * of belay_file_read_bytes() has so far: perhaps a descriptor, perhaps a buffer with the first bytes.
  *
  * A small file that is in the page cache is read inline, by four system calls: openat2 (RESOLVE_CACHED), which fails
- * where a name would have to be looked up on a disk; fstat; preadv2 (RWF_NOWAIT), which fails where a page is missing;
- * close. Whatever does not go through in this way goes on in a worker, from where it had come to: the descriptor and
- * the bytes so far are handed over, so that nothing is opened twice.
+ * where a name would have to be looked up on a disk; lseek, for the size, at a third of the cost of fstat; preadv2
+ * (RWF_NOWAIT), which fails where a page is missing; close. Whatever does not go through in this way goes on in a
+ * worker, from where it had come to: the descriptor and the bytes so far are handed over, so that nothing is opened
+ * twice.
  *
  * Invariants.
  *  1. Nothing inline waits for a device, a network or another process. So the open is O_NONBLOCK (a FIFO, a lease),
- *     and only regular files of up to INLINE_MAX bytes are read: more would keep a frame waiting by copying alone.
- *  2. Inline finds out about success, about a name that the cache knows not to exist, and about folders. Every other
- *     failure is left to the worker, which asks again with plain calls and has the last word.
+ *     and what has no end to seek to (FIFOs, terminals, sockets, most devices) is not read; nor is what has more than
+ *     INLINE_MAX bytes, since copying them alone would keep a frame waiting.
+ *  2. Inline finds out about success, and about a name that the cache knows not to exist. Every other failure is left to
+ *     the worker, which asks again with plain calls and has the last word.
  *  3. A FIFO is opened once. A second open would let a writer see its reader go, and lose what it wrote. That nobody
  *     writes yet is told from the end of the data by poll (2): it reports the hang-up of a writer only if there was one.
  *  4. A worker that waits for a FIFO or a terminal also waits for its own cancellation, and a long read looks for it
@@ -22,7 +24,6 @@
  *  5. The size that fstat tells is a hint. A worker reads until the end, wherever that is (files of /proc have size 0).
  *  6. The buffer is one byte longer than the bytes, and that byte is 0: a parser that takes the content for a string stops.
  *     Its memory may be refused, and that is an error like another (G_FILE_ERROR_NOMEM).
- *
  *  7. The bytes are a boxed value either way, so that any number of awaits may share one future; so a job answers a
  *     promise. Nobody interested in that any more means nobody interested in the job: the reading then drops it.
  *
@@ -56,6 +57,7 @@ typedef struct
   gsize  length;   /* of the bytes so far */
 
   /* in a worker only */
+  gboolean      positioned; /* pread (2) works */
   int           refs;
   BelayPromise *promise;
   BelayFuture  *job; /* atomic: taken by who drops it */
@@ -180,20 +182,21 @@ static gboolean
 read_inline (Reading *self, const char *path, GError **error)
 {
   struct stat info;
+  off_t end;
   gsize size;
   ssize_t n;
 
   self->fd = open_cached (path);
   if (self->fd == -1)
     return errno == ENOENT && belay_file_failed (error, "open", path, errno);
-  if (fstat (self->fd, &info) == -1)
+  end = lseek (self->fd, 0, SEEK_END);
+  if (end < 0 || end > (off_t) INLINE_MAX)
     return FALSE;
-  if (S_ISDIR (info.st_mode))
-    return belay_file_failed (error, "read", path, EISDIR);
-  if (!S_ISREG (info.st_mode) || info.st_size > (off_t) INLINE_MAX)
+  /* Some devices seek and stay at 0. */
+  if (end == 0 && (fstat (self->fd, &info) == -1 || !S_ISREG (info.st_mode)))
     return FALSE;
 
-  size = (gsize) info.st_size;
+  size = (gsize) end;
   if (!reading_reserve (self, size))
     return FALSE;
   /* Of an empty file one byte is asked for: that there is none is what tells it from a file of /proc. */
@@ -248,25 +251,35 @@ open_waiting (Reading *self, struct stat *info, GError **error)
     return belay_file_failed (error, "read", self->path, errno);
   if (S_ISDIR (info->st_mode))
     return belay_file_failed (error, "read", self->path, EISDIR);
-  if (S_ISREG (info->st_mode) && fcntl (self->fd, F_SETFL, 0) == -1) /* some network file systems mind O_NONBLOCK */
-    return belay_file_failed (error, "read", self->path, errno);
+  self->positioned = S_ISREG (info->st_mode);
+  if (self->positioned)
+    return fcntl (self->fd, F_SETFL, 0) != -1 || /* some network file systems mind O_NONBLOCK */
+           belay_file_failed (error, "read", self->path, errno);
+  self->length = 0;
+  lseek (self->fd, 0, SEEK_SET); /* inline may have been at its end; what cannot seek stays where it is */
   return !S_ISFIFO (info->st_mode) || wait_readable (self, error); /* invariant 3 */
 }
 
 /* One read (2): the number of bytes, 0 at the end, -1 with an error. */
 static ssize_t
-read_piece (Reading *self, gboolean positioned, GError **error)
+read_piece (Reading *self, GError **error)
 {
   char *to = self->buffer + self->length;
   gsize room = MIN (self->capacity - self->length, PIECE_MAX);
 
   for (;;)
     {
-      ssize_t n = positioned ? pread (self->fd, to, room, (off_t) self->length) : read (self->fd, to, room);
+      ssize_t n = self->positioned ? pread (self->fd, to, room, (off_t) self->length) : read (self->fd, to, room);
 
       if (n >= 0)
         return n;
-      if (errno == EAGAIN && !positioned)
+      if (errno == ESPIPE && self->positioned)
+        {
+          /* A stream that calls itself a regular file, as some in /proc and /sys do. */
+          self->positioned = FALSE;
+          fcntl (self->fd, F_SETFL, O_NONBLOCK);
+        }
+      else if (errno == EAGAIN && !self->positioned)
         {
           if (!wait_readable (self, error))
             return -1;
@@ -305,7 +318,7 @@ read_waiting (Reading *self, GError **error)
         }
       if (check_cancelled (error))
         return NULL;
-      n = read_piece (self, S_ISREG (info.st_mode), error);
+      n = read_piece (self, error);
       if (n == -1)
         return NULL;
       self->length += (gsize) n;
@@ -357,7 +370,7 @@ belay_file_read_bytes (const char *path)
   if (path == NULL)
     {
       g_critical ("belay_file_read_bytes: the path is NULL");
-      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "A path is missing");
+      return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "a path is missing");
     }
   if (!belay_checkpoint (&error))
     return belay_future_new_error (error);

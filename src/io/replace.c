@@ -49,7 +49,7 @@ belay_file_failed (GError **error, const char *verb, const char *path, int code)
 {
   g_autofree char *name = g_filename_display_name (path);
 
-  g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (code), "Could not %s “%s”: %s", verb, name,
+  g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (code), "could not %s '%s': %s", verb, name,
                g_strerror (code));
   return FALSE;
 }

@@ -27,7 +27,7 @@ gboolean belay_replacement_rename  (BelayReplacement *self, const char *path, GE
 /* Gives back all that is still held, in any state, also twice. A temporary that is left is removed. */
 gboolean belay_replacement_discard (BelayReplacement *self, const char *path, GError **error);
 
-/* Says what went wrong with a file: "Could not VERB “PATH”: reason", by errno. Returns FALSE. */
+/* Says what went wrong with a file: "could not VERB 'PATH': reason", by errno. Returns FALSE. */
 gboolean belay_file_failed (GError **error, const char *verb, const char *path, int code);
 /* close (2), but an interrupted one is a success: on Linux the descriptor is gone then, and nothing is lost. */
 int      belay_file_close_fd (int fd);

@@ -287,20 +287,6 @@ belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
     wait_for_fire (self);
 }
 
-static inline gboolean
-is_borrowing (BelayFuture *future)
-{
-  return (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING) != 0;
-}
-
-/* The work uses our memory. Ask it to end, unless others want the outcome. */
-static void
-ask_borrower (BelayFuture *future)
-{
-  if ((atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) == 1)
-    belay_future_ask_to_end (future);
-}
-
 /* An interruption counts as observed when the wait fails with it, and not when the outcome came all the same. */
 static gboolean
 await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError **error)
@@ -321,9 +307,9 @@ await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError *
         }
       while (!belay_limit_notice (self));
 
-      if (is_borrowing (future))
+      if (belay_future_is_borrowing (future))
         {
-          ask_borrower (future);
+          belay_future_ask_borrower (future);
           wait_for_fire (self);
           /* That it was stopped is our doing: say why. Anything else really happened, and is what counts. */
           return belay_future_status (future) != BELAY_STATE_REJECTED ||
@@ -347,9 +333,9 @@ belay_fiber_await (BelayFiber *self, BelayFuture *future, const char *site, GErr
   if (G_UNLIKELY (!belay_limit_check (self, site, error)))
     {
       /* Nothing may use the caller's memory after this, checked late or not. */
-      if (is_borrowing (future) && belay_future_status (future) == BELAY_STATE_PENDING)
+      if (belay_future_is_borrowing (future) && belay_future_status (future) == BELAY_STATE_PENDING)
         {
-          ask_borrower (future);
+          belay_future_ask_borrower (future);
           belay_fiber_await_deaf (self, future, site);
         }
       return FALSE;
@@ -435,11 +421,14 @@ BelayFuture *
 belay_fiber_refuse (void)
 {
   BelayFiber *self = belay_fiber_self ();
+  BelayFuture *refused;
   GError *error = NULL;
 
   if (self == NULL || G_LIKELY (belay_limit_check (self, NULL, &error)))
     return NULL;
-  return belay_future_new_error (error);
+  refused = belay_future_new_error (error);
+  atomic_init (&refused->flags, BELAY_FUTURE_SEEN); /* every checkpoint says the same: it need not go to the sink */
+  return refused;
 }
 
 /* --- the public waits --- */

@@ -94,7 +94,7 @@ belay_limit_pop (BelayFiber *fiber, BelayLimit *limit)
     {
       BelayLimit *inner = stack->limit;
 
-      while (inner->outer != limit)
+      for (inner->saved_epoch = 0; inner->outer != limit; inner->saved_epoch = 0) /* what they saved is no longer so */
         inner = inner->outer;
       inner->outer = limit->outer;
       stack->epoch = 0;
@@ -139,11 +139,14 @@ belay_limit_begin_allowances (BelayFiber *fiber)
 
   stack->allowed = FALSE;
   for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
-    if (limit->allowance != G_MAXINT64)
-      {
-        atomic_store_explicit (&limit->deadline, now + limit->allowance, memory_order_relaxed);
-        limit->allowance = G_MAXINT64;
-      }
+    {
+      limit->saved_epoch = 0;
+      if (limit->allowance != G_MAXINT64)
+        {
+          atomic_store_explicit (&limit->deadline, now + limit->allowance, memory_order_relaxed);
+          limit->allowance = G_MAXINT64;
+        }
+    }
   stack->epoch = 0;
   look (stack);
 }

@@ -27,6 +27,9 @@
 #ifdef HAVE_VALGRIND
 # include <valgrind/valgrind.h>
 #endif
+#ifdef BELAY_WITH_ASAN
+# include <sanitizer/asan_interface.h>
+#endif
 
 #ifndef MADV_GUARD_INSTALL
 # define MADV_GUARD_INSTALL 102
@@ -165,6 +168,10 @@ stack_new (BelayContext *context)
   if (!ok)
     return NULL;
 
+#ifdef BELAY_WITH_ASAN
+  /* What ran here last, a fiber or a thread that ended, may have left marks of its frames. */
+  __asan_unpoison_memory_region (place.base + page_size, place.size);
+#endif
   stack = (BelayStack *) (place.base + page_size + place.size - sizeof (BelayStack) -
                           (context->colour++ % COLOURS) * 64 - 64);
   stack = (BelayStack *) ((guintptr) stack & ~(guintptr) 63);

@@ -7,12 +7,15 @@
  * ADOPTING by one exchange; whoever claims a phase owns what belongs to it. ADOPTING begins when the waiter is linked
  * there; a result that was dropped while it was RUNNING is looked for then. The function is called on the context where
  * it was registered, and not at all when the result was dropped before.
+ *
+ * A cancellation that claimed its phase is ASKING: a future that borrows memory of whoever waits is asked to end and seen
+ * to its end, any other is dropped. When its notification comes at the same time, the later of the two finishes.
  */
 #include "run/context.h"
 
 typedef enum { MODE_THEN, MODE_CATCH, MODE_FINALLY } Mode;
 
-enum { PHASE_WAITING, PHASE_RUNNING, PHASE_ADOPTING, PHASE_OVER };
+enum { PHASE_WAITING, PHASE_RUNNING, PHASE_ADOPTING, PHASE_ASKING, PHASE_OVER };
 
 typedef struct
 {
@@ -35,6 +38,13 @@ static gboolean
 enter_phase (Then *self, int from, int to)
 {
   return atomic_compare_exchange_strong (&self->phase, &from, to);
+}
+
+/* Nobody wants the result any more. */
+static gboolean
+was_asked (Then *self)
+{
+  return !belay_future_has_interest (&self->result) || (atomic_load (&self->result.flags) & BELAY_FUTURE_ASKED) != 0;
 }
 
 static void
@@ -61,6 +71,13 @@ finish (Then *self)
 }
 
 static void
+cancel (Then *self)
+{
+  belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+  finish (self);
+}
+
+static void
 settle_with (Then *self, BelayFuture *outcome)
 {
   belay_future_settle_copy (&self->result, outcome);
@@ -77,15 +94,37 @@ settle_adopted (Then *self)
     settle_with (self, self->adopted);
 }
 
+/* The outcome of the source, without the function: the result was asked to end before. */
+static void
+pass_on (Then *self)
+{
+  if (self->mode == MODE_THEN && belay_future_status (self->source) == BELAY_STATE_RESOLVED)
+    cancel (self); /* its value is not what the function would have made of it */
+  else
+    settle_with (self, self->source);
+}
+
+static void
+stop_waiting (Then *self, BelayFuture *future, void (*settle) (Then *))
+{
+  if (belay_future_is_borrowing (future))
+    belay_future_ask_borrower (future);
+  else if (belay_future_remove_waiter (future, &self->waiter))
+    {
+      cancel (self);
+      return;
+    }
+  if (!enter_phase (self, PHASE_ASKING, PHASE_OVER))
+    settle (self); /* its notification came, and left it to us */
+}
+
 static void
 on_adopted (BelayWaiter *waiter)
 {
   Then *self = THEN_OF (waiter, waiter);
 
-  if (atomic_exchange (&self->phase, PHASE_OVER) != PHASE_OVER) /* or it may still be RUNNING, see adopt() */
+  if (atomic_exchange (&self->phase, PHASE_OVER) != PHASE_ASKING) /* it may still be RUNNING, see adopt() */
     settle_adopted (self);
-  else
-    finish (self);
 }
 
 static void on_cancel (gpointer data);
@@ -97,9 +136,11 @@ adopt (Then *self)
 
   self->waiter.notify = on_adopted;
   belay_future_ref_writer (result); /* the adopted future may settle, and all be over, at any time now */
+  if (belay_future_is_borrowing (self->adopted))
+    atomic_fetch_or (&result->flags, BELAY_FUTURE_BORROWING);
   if (!belay_future_add_waiter (self->adopted, &self->waiter))
     on_adopted (&self->waiter);
-  else if (enter_phase (self, PHASE_RUNNING, PHASE_ADOPTING) && !belay_future_has_interest (result))
+  else if (enter_phase (self, PHASE_RUNNING, PHASE_ADOPTING) && was_asked (self))
     on_cancel (self);
   belay_future_unref_writer (result);
 }
@@ -110,9 +151,9 @@ run_func (BelayItem *item)
   Then *self = THEN_OF (item, item);
   gboolean resolved = belay_future_status (self->source) == BELAY_STATE_RESOLVED;
 
-  if (!belay_future_has_interest (&self->result))
+  if (was_asked (self))
     {
-      finish (self);
+      pass_on (self);
       return;
     }
   if (self->mode != MODE_FINALLY && resolved != (self->mode == MODE_THEN))
@@ -120,6 +161,8 @@ run_func (BelayItem *item)
       settle_with (self, self->source);
       return;
     }
+  if (!resolved) /* it is handed to somebody: no error that nobody has seen */
+    atomic_fetch_or_explicit (&self->source->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
   self->adopted = self->func (self->source, self->data);
   drop_data (self);
   if (self->adopted == NULL)
@@ -137,26 +180,23 @@ on_source (BelayWaiter *waiter)
 
   if (enter_phase (self, PHASE_WAITING, PHASE_RUNNING))
     belay_context_push (self->context, &self->item);
-  else
-    finish (self);
+  else if (atomic_exchange (&self->phase, PHASE_OVER) != PHASE_ASKING)
+    pass_on (self);
 }
 
-/* The result was dropped. What cannot be unlinked is being notified, and finishes there. */
+/*
+ * The result was dropped, or a cancelled await asks it to end. What is waited for is asked to end when it borrows memory,
+ * and dropped otherwise.
+ */
 static void
 on_cancel (gpointer data)
 {
   Then *self = data;
 
-  if (enter_phase (self, PHASE_WAITING, PHASE_OVER))
-    {
-      if (belay_future_remove_waiter (self->source, &self->waiter))
-        finish (self);
-    }
-  else if (enter_phase (self, PHASE_ADOPTING, PHASE_OVER))
-    {
-      if (belay_future_remove_waiter (self->adopted, &self->waiter))
-        finish (self);
-    }
+  if (enter_phase (self, PHASE_WAITING, PHASE_ASKING))
+    stop_waiting (self, self->source, pass_on);
+  else if (enter_phase (self, PHASE_ADOPTING, PHASE_ASKING))
+    stop_waiting (self, self->adopted, settle_adopted);
 }
 
 static BelayFuture *
@@ -177,6 +217,8 @@ then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDe
   self->destroy = destroy;
   self->mode = mode;
   atomic_init (&self->phase, PHASE_WAITING);
+  if (belay_future_is_borrowing (future))
+    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
   if (!belay_future_add_waiter (future, &self->waiter))
     {
       atomic_store_explicit (&self->phase, PHASE_RUNNING, memory_order_relaxed);

@@ -5,6 +5,8 @@
  * The timer belongs to the context's home thread, and the source may settle and the result be dropped on any other. So
  * each of these only queues an item of the block's at home, where all is decided in order: the first that finds it
  * undone does it. Each queued item, and the armed timer, holds the writing end of the result.
+ *
+ * A source that borrows memory of whoever waits is not dropped: it is asked to end, and the result waits for that.
  */
 #include "run/context.h"
 
@@ -18,7 +20,8 @@ typedef struct
   BelayFuture  *source; /* NULL: a delay */
   gint64        when;
   gint64        milliseconds;
-  gboolean      over;   /* home */
+  gboolean      over;      /* home */
+  gboolean      timed_out; /* home: a borrowing source was asked to end */
 } Timed;
 
 #define TIMED_OF(p, member) ((Timed *) ((char *) (p) - G_STRUCT_OFFSET (Timed, member)))
@@ -54,6 +57,12 @@ end (Timed *self)
   return TRUE;
 }
 
+static GError *
+timed_out_error (Timed *self)
+{
+  return g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %" G_GINT64_FORMAT " ms", self->milliseconds);
+}
+
 static void
 on_timer (BelayTimer *timer)
 {
@@ -64,12 +73,16 @@ on_timer (BelayTimer *timer)
     {
       belay_future_settle (&self->result, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
     }
+  else if (belay_future_is_borrowing (self->source))
+    {
+      self->over = FALSE;
+      self->timed_out = TRUE;
+      belay_future_ask_borrower (self->source);
+    }
   else if (belay_future_remove_waiter (self->source, &self->waiter))
     {
       if (belay_future_has_interest (&self->result))
-        belay_future_settle_error (&self->result,
-                                   g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %" G_GINT64_FORMAT " ms",
-                                                self->milliseconds));
+        belay_future_settle_error (&self->result, timed_out_error (self));
       g_clear_pointer (&self->source, belay_future_unref);
       drop_hold (self); /* the waiter's */
     }
@@ -86,7 +99,13 @@ on_settled (BelayItem *item)
   Timed *self = TIMED_OF (item, settled);
 
   if (end (self))
-    belay_future_settle_copy (&self->result, self->source);
+    {
+      if (self->timed_out && belay_future_status (self->source) == BELAY_STATE_REJECTED &&
+          g_error_matches (belay_future_get_error (self->source), G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        belay_future_settle_error (&self->result, timed_out_error (self));
+      else
+        belay_future_settle_copy (&self->result, self->source);
+    }
   g_clear_pointer (&self->source, belay_future_unref);
   drop_hold (self);
 }
@@ -104,7 +123,9 @@ on_dropped (BelayItem *item)
 {
   Timed *self = TIMED_OF (item, dropped);
 
-  if (end (self) && self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
+  if (!self->over && self->source != NULL && belay_future_is_borrowing (self->source))
+    belay_future_ask_borrower (self->source);
+  else if (end (self) && self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
     {
       g_clear_pointer (&self->source, belay_future_unref);
       drop_hold (self); /* the waiter's */
@@ -150,6 +171,8 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->waiter.notify = on_source;
   self->context = belay_context_ref (belay_context_ref (belay_context_get ()));
   self->source = source;
+  if (source != NULL && belay_future_is_borrowing (source))
+    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
   self->milliseconds = milliseconds;
   self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
   if (source == NULL)

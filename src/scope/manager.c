@@ -9,20 +9,22 @@
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
  * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation.
  *
- * All of it happens on the home thread.
+ * Two hold the record: the guard, and the function until it has ended. For a function that does not end in time goes on
+ * after its guard has gone. Whether a drop came before the yield is decided at home, where the function runs.
  */
 #include "scope/scope-private.h"
 
 struct _BelayManager
 {
   BelayPlain       base;
+  atomic_int       refs;
+  BelayItem        dropped;
   BelayManagerFunc func;
   gpointer         data;
   gpointer         value;
   BelayPromise    *entered;  /* until the yield */
   BelayFiber      *waiting;  /* in the yield */
-  BelayFuture     *done;     /* the function's result */
-  BelayTask       *task;     /* while `entered` is unanswered */
+  BelayFuture     *done;     /* the function's result, and its fiber */
   BelayReason      reason;
   GError          *told;     /* what the yield said of the body */
   gboolean         has_yielded;
@@ -40,6 +42,8 @@ manager_free (gpointer data)
 {
   BelayManager *self = data;
 
+  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
+    return;
   g_clear_pointer (&self->done, belay_future_unref);
   g_clear_error (&self->told);
   g_free (self);
@@ -92,17 +96,69 @@ manager_run (gpointer data, GError **error)
       failure = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_MISUSE, "the manager function ended without a yield");
     }
   belay_promise_reject (self->entered, failure);
-  belay_promise_unref (self->entered);
-  manager_free (self);
+  g_clear_pointer (&self->entered, belay_promise_unref);
   return TRUE;
+}
+
+/* The function has ended, or could not run at all. */
+static void
+function_over (gpointer data)
+{
+  BelayManager *self = data;
+
+  if (self->entered != NULL)
+    {
+      belay_promise_reject (self->entered, self->done->mark == BELAY_FIBER_STILLBORN
+                                             ? g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "cancelled before it began")
+                                             : g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
+                                                                    "there is no memory for the manager function's stack"));
+      g_clear_pointer (&self->entered, belay_promise_unref);
+    }
+  if (!self->has_yielded)
+    manager_free (self); /* the guard's, which nobody was given */
+  manager_free (self);
+}
+
+/* At home. Before the yield the function is cancelled, from this moment on; after it there is nothing to cancel. */
+static void
+cancel_opening (BelayManager *self)
+{
+  BelayFiber *fiber = (BelayFiber *) self->done;
+
+  if (self->has_yielded)
+    return;
+  if (fiber->stack == NULL)
+    {
+      fiber->future.mark = BELAY_FIBER_STILLBORN;
+      return;
+    }
+  belay_limit_cancel (&fiber->stack->root, "nobody waits for it any more");
+  belay_fiber_poke (fiber);
+}
+
+static void
+on_dropped_item (BelayItem *item)
+{
+  BelayManager *self = (BelayManager *) ((char *) item - G_STRUCT_OFFSET (BelayManager, dropped));
+
+  cancel_opening (self);
+  manager_free (self);
 }
 
 static void
 on_dropped (gpointer data)
 {
   BelayManager *self = data;
+  BelayContext *home = ((BelayFiber *) self->done)->context;
 
-  belay_fiber_cancel (&self->task->fiber, "nobody waits for it any more");
+  if (belay_thread.context == home)
+    {
+      cancel_opening (self);
+      return;
+    }
+  atomic_fetch_add_explicit (&self->refs, 1, memory_order_relaxed);
+  self->dropped.run = on_dropped_item;
+  belay_context_push_remote (home, &self->dropped);
 }
 
 BelayFuture *
@@ -110,6 +166,7 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
 {
   BelayFuture *entered;
   BelayManager *self;
+  BelayTask *task;
 
   g_return_val_if_fail (func != NULL, NULL);
 
@@ -117,14 +174,15 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
   if (entered != NULL)
     return entered;
   self = belay_plain_new (BelayManager, &manager_class);
+  atomic_init (&self->refs, 2);
   self->func = func;
   self->data = data;
   self->entered = belay_promise_new ();
   entered = belay_promise_get_future (self->entered);
-  self->task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, NULL, NULL, NULL);
-  self->done = &self->task->fiber.future;
+  task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, function_over, NULL, NULL);
+  self->done = &task->fiber.future;
   belay_promise_on_cancel (self->entered, on_dropped, self);
-  belay_task_start_detached (self->task);
+  belay_task_start_detached (task);
   return entered;
 }
 
@@ -136,7 +194,7 @@ belay_manager_yield (BelayManager *self, gpointer value, GError **error)
 
   g_return_val_if_fail (self != NULL, FALSE);
 
-  if (fiber == NULL || self->has_yielded || &self->task->fiber != fiber)
+  if (fiber == NULL || self->has_yielded || (BelayFiber *) self->done != fiber)
     {
       g_critical ("belay_manager_yield: to be called once, by the manager function");
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a manager yields once, in its own fiber");

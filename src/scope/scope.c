@@ -230,10 +230,12 @@ fail_closed (GError **error)
   return FALSE;
 }
 
-/* What it is stays its owner's: it has no way to be released. */
+/* It has no way to be released; an object, what else can have a class, is given back. */
 static gboolean
-fail_invalid (GError **error)
+fail_invalid (gpointer resource, GError **error)
 {
+  if (*(gpointer *) resource != NULL)
+    g_object_unref (resource);
   g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "what was given to the scope is no resource");
   return FALSE;
 }
@@ -281,7 +283,7 @@ belay_scope_adopt (BelayScope *self, gpointer resource, GError **error)
   if (resource == NULL)
     return TRUE;
   if (G_UNLIKELY (!belay_resource_is_valid (resource)))
-    return fail_invalid (error);
+    return fail_invalid (resource, error);
   entry = belay_piece_new0 (sizeof *entry);
   entry->resource = resource;
   if (add_entry (self, entry))
@@ -304,7 +306,7 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
   resource = entry->resource = belay_await_at (future, error, site);
   if (G_UNLIKELY (resource != NULL && !belay_resource_is_valid (resource)))
     {
-      fail_invalid (error);
+      fail_invalid (resource, error);
       resource = NULL;
     }
   if (resource != NULL && add_entry (self, entry))

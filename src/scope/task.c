@@ -83,6 +83,14 @@ attach_error (BelayTask *self, const GError *error)
     belay_sink_error (error, "the end of a fiber", self->fiber.site);
 }
 
+static void
+attach_errors (BelayTask *self, BelayScope *scope)
+{
+  for (guint i = 0; scope->errors != NULL && i < scope->errors->len; i++)
+    if (scope->errors->pdata[i] != scope->interruption)
+      attach_error (self, scope->errors->pdata[i]);
+}
+
 /*
  * The function has returned, with @error (transfer full) or NULL. Closes its own scope and decides the result: a
  * cancellation from outside that it observed, whatever it said; else its own error, unless that only tells of a failure
@@ -192,7 +200,25 @@ task_entry (BelayFiber *fiber)
   conclude (self, value, error);
 }
 
-/* The limits around a fiber have changed: so have those around the children of the scopes in it. */
+/* TRUE when somebody was told, by callbacks that may have changed everything. */
+static gboolean
+tell_a_cancellable (BelayFiber *fiber)
+{
+  BelayStack *stack = fiber->stack;
+
+  if (stack == NULL)
+    return FALSE;
+  for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
+    {
+      BelayScope *scope = belay_scope_of_limit (limit);
+
+      if (scope != NULL && belay_scope_tell_cancellable (scope))
+        return TRUE;
+    }
+  return stack->scope != NULL && belay_scope_tell_cancellable (stack->scope);
+}
+
+/* The limits around a fiber have changed: so have those around the children and the cancellables of the scopes in it. */
 static void
 task_poked (BelayFiber *fiber)
 {
@@ -205,6 +231,8 @@ task_poked (BelayFiber *fiber)
     }
   if (fiber->stack->scope != NULL)
     belay_scope_poke_children (fiber->stack->scope);
+  while (tell_a_cancellable (fiber))
+    ;
 }
 
 BelayTask *

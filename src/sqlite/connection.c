@@ -359,7 +359,7 @@ belay_sqlite_level_new (SqliteLevel *outer)
 {
   SqliteLevel *level = g_new0 (SqliteLevel, 1);
 
-  g_atomic_ref_count_init (&level->refs);
+  atomic_init (&level->refs, 1);
   level->connection = outer->connection;
   level->depth = outer->depth + 1;
   level->outer = outer;
@@ -369,14 +369,14 @@ belay_sqlite_level_new (SqliteLevel *outer)
 SqliteLevel *
 belay_sqlite_level_ref (SqliteLevel *level)
 {
-  g_atomic_ref_count_inc (&level->refs);
+  belay_sqlite_refs_take (&level->refs);
   return level;
 }
 
 void
 belay_sqlite_level_unref (SqliteLevel *level)
 {
-  if (level->depth == 0 || !g_atomic_ref_count_dec (&level->refs)) /* depth 0 lies in the connection */
+  if (level->depth == 0 || !belay_sqlite_refs_drop (&level->refs)) /* depth 0 lies in the connection */
     return;
   g_assert (level->first == NULL);
   g_free (level->lost);
@@ -389,7 +389,7 @@ belay_sqlite_connection_new (const char *path, gint64 busy_timeout)
   SqliteConnection *connection = g_new0 (SqliteConnection, 1);
   pthread_mutexattr_t attributes;
 
-  g_atomic_ref_count_init (&connection->refs);
+  atomic_init (&connection->refs, 1);
   connection->path = g_strdup (path);
   connection->busy_timeout = busy_timeout;
   connection->root.connection = connection;
@@ -407,14 +407,14 @@ belay_sqlite_connection_new (const char *path, gint64 busy_timeout)
 SqliteConnection *
 belay_sqlite_connection_ref (SqliteConnection *connection)
 {
-  g_atomic_ref_count_inc (&connection->refs);
+  belay_sqlite_refs_take (&connection->refs);
   return connection;
 }
 
 void
 belay_sqlite_connection_unref (SqliteConnection *connection)
 {
-  if (!g_atomic_ref_count_dec (&connection->refs))
+  if (!belay_sqlite_refs_drop (&connection->refs))
     return;
   g_assert (connection->top == &connection->root && connection->root.first == NULL);
   belay_sqlite_connection_shut (connection);

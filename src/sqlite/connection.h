@@ -11,7 +11,7 @@
 /* The connection itself (depth 0), or a transaction (1), or a savepoint in one (2 and more). */
 struct _SqliteLevel
 {
-  gatomicrefcount   refs;
+  atomic_int        refs;
   SqliteConnection *connection; /* valid while the level is not ended, and for the level's handle */
   guint             depth;
   /* the connection's lock: */
@@ -26,7 +26,7 @@ struct _SqliteLevel
 
 struct _SqliteConnection
 {
-  gatomicrefcount refs;
+  atomic_int refs;
   char           *path;
   gint64          busy_timeout; /* µs; 0: do not wait */
 

@@ -37,17 +37,23 @@ enum
 };
 
 static void
-finalize_all (SqliteConnection *connection, sqlite3 *handle)
+finalize_all (SqliteConnection *connection)
 {
-  sqlite3_stmt *stmt;
-
   belay_sqlite_cache_clear (&connection->cache);
   for (guint i = 0; i < G_N_ELEMENTS (connection->fixed); i++)
     {
       sqlite3_finalize (connection->fixed[i]);
       connection->fixed[i] = NULL;
     }
-  while ((stmt = sqlite3_next_stmt (handle, NULL)) != NULL) /* O3 */
+}
+
+/* O3. Virtual tables have statements too, and finalize them at the first attempt to close: what is left then is the program's. */
+static void
+finalize_left (SqliteConnection *connection, sqlite3 *handle)
+{
+  sqlite3_stmt *stmt;
+
+  while ((stmt = sqlite3_next_stmt (handle, NULL)) != NULL)
     {
       g_critical ("%s: a function given to belay_sqlite_run() has left a statement open: %s", connection->path,
                   sqlite3_sql (stmt));
@@ -63,8 +69,11 @@ belay_sqlite_connection_shut (SqliteConnection *connection)
   if (handle == NULL)
     return;
   connection->n_shared = 0; /* closing ends it */
-  finalize_all (connection, handle);
+  finalize_all (connection);
   sqlite3_progress_handler (handle, 0, NULL, NULL);
+  if (sqlite3_close (handle) == SQLITE_OK)
+    return;
+  finalize_left (connection, handle);
   if (sqlite3_close (handle) != SQLITE_OK)
     {
       g_critical ("%s: a function given to belay_sqlite_run() has left a blob or a backup open", connection->path);

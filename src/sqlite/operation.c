@@ -116,6 +116,9 @@ belay_sqlite_operation_answer (SqliteOperation *op)
     belay_sqlite_operation_fail_cancelled (op);
   else if (G_UNLIKELY (op->in_vain))
     belay_sqlite_operation_fail_closed (op);
+  /* Now, while whoever waits keeps its loop: ours must not be the last reference to that. */
+  if (op->context != NULL)
+    g_main_context_unref (g_steal_pointer (&op->context));
   if (G_UNLIKELY (promise == NULL))
     {
       /* A future that nobody looks at gives its error to the sink. */

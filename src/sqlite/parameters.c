@@ -19,32 +19,33 @@
 
 #define LONG 4096 /* bytes that are not worth a copy */
 
-/* A child of the tuple without the maybes around it; NULL for nothing. Consumes @child. */
-static GVariant *
-unwrap (GVariant *child)
+/* The first letter of its type. g_variant_is_of_type() would parse the type each time. */
+static inline char
+type_letter (GVariant *variant)
 {
-  while (child != NULL && g_variant_is_of_type (child, G_VARIANT_TYPE_MAYBE))
-    {
-      GVariant *inner = g_variant_get_maybe (child);
-      g_variant_unref (child);
-      child = inner;
-    }
-  return child;
+  return *g_variant_get_type_string (variant);
 }
 
 static gboolean
 read_one (SqliteParameter *parameter, GVariant *tuple, guint i, GError **error)
 {
-  GVariant *child = unwrap (g_variant_get_child_value (tuple, i));
+  GVariant *child = g_variant_get_child_value (tuple, i);
 
   parameter->type = SQLITE_NULL;
   parameter->length = 0;
   parameter->holder = NULL;
-  if (child == NULL)
-    return TRUE;
+  while (G_UNLIKELY (type_letter (child) == G_VARIANT_CLASS_MAYBE))
+    {
+      GVariant *inner = g_variant_get_maybe (child);
+
+      g_variant_unref (child);
+      child = inner;
+      if (child == NULL)
+        return TRUE;
+    }
 
   parameter->type = SQLITE_INTEGER;
-  switch (g_variant_classify (child))
+  switch ((GVariantClass) type_letter (child))
     {
     case G_VARIANT_CLASS_BOOLEAN:
       parameter->value.integer = g_variant_get_boolean (child);
@@ -121,7 +122,7 @@ belay_sqlite_parameters_read (SqliteParameterReader *reader, GVariant *tuple, GE
     return TRUE;
 
   reader->tuple = g_variant_ref_sink (tuple);
-  if (!g_variant_is_of_type (tuple, G_VARIANT_TYPE_TUPLE))
+  if (type_letter (tuple) != '(')
     {
       g_critical ("the parameters of a statement are of the type '%s', and must be a tuple: \"(%s)\"",
                   g_variant_get_type_string (tuple), g_variant_get_type_string (tuple));

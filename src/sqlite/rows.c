@@ -35,7 +35,7 @@ enum
 
 struct _BelaySqliteRows
 {
-  gatomicrefcount refs;
+  atomic_int refs;
   guint           n_rows, n_columns;
   SqliteNames    *names;
   GHashTable     *converted; /* R1: row * n_columns + column to a string; NULL until one is asked for */
@@ -66,7 +66,7 @@ belay_sqlite_names_new (sqlite3_stmt *stmt)
       size += (name != NULL ? strlen (name) : 0) + 1;
     }
   names = g_malloc (size);
-  g_atomic_ref_count_init (&names->refs);
+  atomic_init (&names->refs, 1);
   names->n = n;
   text = (char *) &names->names[n];
   for (guint i = 0; i < n; i++)
@@ -81,14 +81,14 @@ belay_sqlite_names_new (sqlite3_stmt *stmt)
 SqliteNames *
 belay_sqlite_names_ref (SqliteNames *names)
 {
-  g_atomic_ref_count_inc (&names->refs);
+  belay_sqlite_refs_take (&names->refs);
   return names;
 }
 
 void
 belay_sqlite_names_unref (SqliteNames *names)
 {
-  if (g_atomic_ref_count_dec (&names->refs))
+  if (belay_sqlite_refs_drop (&names->refs))
     g_free (names);
 }
 
@@ -302,7 +302,7 @@ belay_sqlite_packer_finish (SqlitePacker *packer, SqliteNames *names)
     }
   if (packer->n_rows > 0)
     memcpy ((guint8 *) rows + offsets, packer->offsets, packer->n_rows * sizeof (guint32));
-  g_atomic_ref_count_init (&rows->refs);
+  atomic_init (&rows->refs, 1);
   rows->n_rows = packer->n_rows;
   rows->n_columns = names->n;
   rows->names = belay_sqlite_names_ref (names);
@@ -323,7 +323,7 @@ BelaySqliteRows *
 belay_sqlite_rows_ref (BelaySqliteRows *rows)
 {
   g_return_val_if_fail (rows != NULL, NULL);
-  g_atomic_ref_count_inc (&rows->refs);
+  belay_sqlite_refs_take (&rows->refs);
   return rows;
 }
 
@@ -331,7 +331,7 @@ void
 belay_sqlite_rows_unref (BelaySqliteRows *rows)
 {
   g_return_if_fail (rows != NULL);
-  if (!g_atomic_ref_count_dec (&rows->refs))
+  if (!belay_sqlite_refs_drop (&rows->refs))
     return;
   belay_sqlite_names_unref (rows->names);
   g_clear_pointer (&rows->converted, g_hash_table_unref);

@@ -2,12 +2,14 @@
 /* The rows of a query, packed; and the packer that makes them. */
 #pragma once
 
+#include "refs.h"
+
 #include <belay/belay-sqlite.h>
 
 /* The names of a statement's columns, shared by all its results. */
 typedef struct
 {
-  gatomicrefcount refs;
+  atomic_int refs;
   guint           n;
   const char     *names[];
 } SqliteNames;

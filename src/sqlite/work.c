@@ -231,45 +231,36 @@ no_memory (const char *sql)
 }
 
 SqliteOperation *
-belay_sqlite_statement_operation_new (SqliteLevel *level, SqliteWant want, const char *sql, GVariant *parameters,
+belay_sqlite_statement_operation_new (SqliteLevel *level, SqliteWant want, const char *sql, SqliteParameterReader *reader,
                                       GError **error)
 {
-  SqliteParameterReader reader;
-  StatementOperation *self = NULL;
-  gsize length = strlen (sql);
+  gsize length = strlen (sql), head = sizeof (StatementOperation) + reader->n * sizeof (SqliteParameter);
+  StatementOperation *self;
+  char *text;
 
-  if (belay_sqlite_parameters_read (&reader, parameters, error))
+  self = (StatementOperation *) belay_sqlite_operation_new (head + length + 1 + reader->n_bytes, BELAY_SQLITE_WORK, level, TRUE,
+                                                            run_statement);
+  if (self == NULL)
     {
-      gsize head = sizeof *self + reader.n * sizeof (SqliteParameter);
-      char *text;
-
-      self = (StatementOperation *) belay_sqlite_operation_new (head + length + 1 + reader.n_bytes, BELAY_SQLITE_WORK, level,
-                                                                TRUE, run_statement);
-      if (self != NULL)
-        {
-          text = (char *) self + head;
-          memcpy (text, sql, length + 1);
-          self->sql = text;
-          self->length = length;
-          self->hash = belay_sqlite_hash (sql, length);
-          self->want = want;
-          self->n_parameters = reader.n;
-          self->has_bytes = FALSE;
-          for (guint i = 0; i < reader.n; i++)
-            if (reader.all[i].holder != NULL)
-              {
-                self->op.free_data = free_statement;
-                self->has_bytes = TRUE;
-              }
-          belay_sqlite_parameters_move (&reader, self->parameters, text + length + 1);
-        }
-      else
-        {
-          g_propagate_error (error, no_memory (sql));
-        }
+      g_propagate_error (error, no_memory (sql));
+      return NULL;
     }
-  belay_sqlite_parameters_clear (&reader);
-  return self != NULL ? &self->op : NULL;
+  text = (char *) self + head;
+  memcpy (text, sql, length + 1);
+  self->sql = text;
+  self->length = length;
+  self->hash = belay_sqlite_hash (sql, length);
+  self->want = want;
+  self->n_parameters = reader->n;
+  self->has_bytes = FALSE;
+  for (guint i = 0; i < reader->n; i++)
+    if (reader->all[i].holder != NULL)
+      {
+        self->op.free_data = free_statement;
+        self->has_bytes = TRUE;
+      }
+  belay_sqlite_parameters_move (reader, self->parameters, text + length + 1);
+  return &self->op;
 }
 
 /* --- scripts --- */
@@ -304,7 +295,10 @@ belay_sqlite_script_operation_new (SqliteLevel *level, const char *sql, GError *
 
 /* --- functions --- */
 
-/* Statements that the function left in the middle of their rows would hold a lock, and a rollback back. */
+/*
+ * Statements that the function left in the middle of their rows would hold a lock, and a rollback back. A virtual table
+ * keeps blobs open between calls (FTS5 does), which look like statements without a text: those are its own affair.
+ */
 static void
 reset_all (SqliteConnection *connection)
 {
@@ -312,7 +306,7 @@ reset_all (SqliteConnection *connection)
 
   while ((stmt = sqlite3_next_stmt (connection->handle, stmt)) != NULL)
     {
-      if (!sqlite3_stmt_busy (stmt))
+      if (!sqlite3_stmt_busy (stmt) || sqlite3_sql (stmt) == NULL)
         continue;
       g_critical ("%s: a function given to belay_sqlite_run() has left a statement running: %s", connection->path,
                   sqlite3_sql (stmt));

@@ -14,8 +14,8 @@ typedef enum
   BELAY_SQLITE_WANT_INT64
 } SqliteWant;
 
-/* (transfer full); NULL with an error when the parameters cannot be used. A floating @parameters is consumed either way. */
+/* (transfer full), with the parameters of @reader. NULL: no memory. */
 SqliteOperation *belay_sqlite_statement_operation_new (SqliteLevel *level, SqliteWant want, const char *sql,
-                                                       GVariant *parameters, GError **error);
+                                                       SqliteParameterReader *reader, GError **error);
 SqliteOperation *belay_sqlite_script_operation_new    (SqliteLevel *level, const char *sql, GError **error);
 SqliteOperation *belay_sqlite_function_operation_new  (SqliteLevel *level, BelaySqliteFunc func, gpointer data);

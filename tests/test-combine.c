@@ -1,0 +1,1324 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Combinators and continuations: then, catch, finally, all, all_settled, any, race, with_timeout, delay.
+ *
+ * A *source* is a future that a test answers when it likes; it counts how often its work was asked to end. The clock is
+ * the virtual one, so that times are exact and nothing is slept; the bodies are fibers, since those run the queue.
+ */
+#include "support.h"
+
+static int destroyed;
+static int sunk;
+static int called;
+
+static void
+count_destroy (gpointer data)
+{
+  destroyed++;
+}
+
+static void
+count_sink (const GError *error, const char *what, const char *site, gpointer data)
+{
+  g_atomic_int_inc (&sunk);
+}
+
+static void
+set_up (void)
+{
+  destroyed = sunk = called = 0;
+}
+
+/* --- sources --- */
+
+typedef struct
+{
+  BelayPromise *promise;
+  BelayFuture  *future;
+  int           asked;
+} Source;
+
+static void
+source_asked (gpointer data)
+{
+  ((Source *) data)->asked++;
+}
+
+static void
+source_init (Source *self)
+{
+  self->asked = 0;
+  self->promise = belay_promise_new ();
+  belay_promise_on_cancel (self->promise, source_asked, self);
+  self->future = belay_promise_get_future (self->promise);
+}
+
+static void
+source_clear (Source *self)
+{
+  g_clear_pointer (&self->promise, belay_promise_unref);
+}
+
+static void
+source_fail (Source *self, const char *message)
+{
+  belay_promise_reject (self->promise, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_EXISTS, message));
+}
+
+/* Lets everything run that can; no time passes. */
+static void
+settle_down (void)
+{
+  for (int i = 0; i < 20; i++)
+    g_assert_true (belay_yield (NULL));
+}
+
+static void
+assert_rejected (BelayFuture *future, GQuark domain, int code, const char *message)
+{
+  g_assert_true (belay_future_is_rejected (future));
+  g_assert_error (belay_future_get_error (future), domain, code);
+  if (message != NULL)
+    g_assert_cmpstr (belay_future_get_error (future)->message, ==, message);
+}
+
+/* --- then, catch, finally --- */
+
+static BelayFuture *
+plus_one (BelayFuture *done, gpointer data)
+{
+  gint64 value = 0;
+
+  called++;
+  g_assert_false (belay_future_is_pending (done));
+  g_assert_true (belay_future_take_int64 (done, &value, NULL));
+  return belay_future_new_int64 (value + 1);
+}
+
+static BelayFuture *
+just_count (BelayFuture *done, gpointer data)
+{
+  called++;
+  g_assert_false (belay_future_is_pending (done));
+  return NULL;
+}
+
+static BelayFuture *
+give_data (BelayFuture *done, gpointer data)
+{
+  called++;
+  return data;
+}
+
+static gboolean
+then_continues (gpointer data, GError **error)
+{
+  Source source;
+  BelayFuture *result;
+  gint64 value = 0;
+  int thing;
+
+  set_up ();
+  source_init (&source);
+  result = belay_future_then (source.future, plus_one, &thing, count_destroy);
+  settle_down ();
+  g_assert_cmpint (called, ==, 0);
+  g_assert_true (belay_future_is_pending (result));
+  g_assert_true (belay_promise_resolve_int64 (source.promise, 41));
+  g_assert_cmpint (called, ==, 0); /* never inside of the call that resolves */
+  g_assert_true (belay_await_int64 (result, &value, error));
+  g_assert_cmpint (value, ==, 42);
+  g_assert_cmpint (called, ==, 1);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpint (source.asked, ==, 0);
+  source_clear (&source);
+
+  /* nor when it is known already */
+  result = belay_future_then (belay_future_new_int64 (1), plus_one, &thing, count_destroy);
+  g_assert_cmpint (called, ==, 1);
+  g_assert_true (belay_await_int64 (result, &value, error));
+  g_assert_cmpint (value, ==, 2);
+  g_assert_cmpint (called, ==, 2);
+  g_assert_cmpint (destroyed, ==, 2);
+  return TRUE;
+}
+
+static gboolean
+passed_on (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  gint64 value;
+  int thing;
+
+  set_up ();
+  /* a failure passes a then */
+  g_assert_false (belay_await_ok (belay_future_then (belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "no"), plus_one,
+                                                     &thing, count_destroy), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_clear_error (&local);
+  g_assert_cmpint (called, ==, 0);
+  g_assert_cmpint (destroyed, ==, 1);
+
+  /* a success passes a catch */
+  g_assert_true (belay_await_int64 (belay_future_catch (belay_future_new_int64 (7), just_count, &thing, count_destroy),
+                                    &value, error));
+  g_assert_cmpint (value, ==, 7);
+  g_assert_cmpint (called, ==, 0);
+  g_assert_cmpint (destroyed, ==, 2);
+  g_assert_cmpint (sunk, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+catch_recovers (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  gint64 value;
+
+  set_up ();
+  g_assert_true (belay_await_int64 (belay_future_catch (belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "no"), give_data,
+                                                        belay_future_new_int64 (5), NULL), &value, error));
+  g_assert_cmpint (value, ==, 5);
+  /* NULL is the outcome of done */
+  g_assert_false (belay_await_ok (belay_future_catch (belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "no"), just_count,
+                                                      NULL, NULL), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_clear_error (&local);
+  g_assert_cmpint (called, ==, 2);
+  g_assert_cmpint (sunk, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+finally_either_way (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  gint64 value = 0;
+
+  set_up ();
+  /* its own value does not matter */
+  g_assert_true (belay_await_int64 (belay_future_finally (belay_future_new_int64 (1), give_data, belay_future_new_int64 (2),
+                                                          NULL), &value, error));
+  g_assert_cmpint (value, ==, 1);
+  g_assert_false (belay_await_ok (belay_future_finally (belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "first"),
+                                                        give_data, belay_future_new_done (), NULL), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_clear_error (&local);
+  /* its own failure does */
+  g_assert_false (belay_await_ok (belay_future_finally (belay_future_new_int64 (1), give_data,
+                                                        belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_EXISTS, "own"), NULL),
+                                  &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_EXISTS);
+  g_clear_error (&local);
+  g_assert_true (belay_await_int64 (belay_future_finally (belay_future_new_int64 (3), just_count, NULL, NULL), &value, error));
+  g_assert_cmpint (value, ==, 3);
+  g_assert_cmpint (called, ==, 4);
+  return TRUE;
+}
+
+/* Every kind of value goes through a continuation that returns NULL; what is taken once is still taken once. */
+static gboolean
+values_pass (gpointer data, GError **error)
+{
+  BelayFuture *future;
+  double d = 0;
+  int thing;
+
+  set_up ();
+  g_assert_true (belay_await_ok (belay_future_then (belay_future_new_done (), just_count, NULL, NULL), error));
+  g_assert_true (belay_await_double (belay_future_then (belay_future_new_double (0.25), just_count, NULL, NULL), &d, error));
+  g_assert_cmpfloat (d, ==, 0.25);
+  g_assert_true (belay_await (belay_future_then (belay_future_new_pointer (&thing, count_destroy), just_count, NULL, NULL),
+                              error) == &thing);
+  g_assert_cmpint (destroyed, ==, 0);
+  belay_future_unref (belay_future_then (belay_future_new_pointer (&thing, count_destroy), just_count, NULL, NULL));
+  settle_down ();
+  g_assert_cmpint (destroyed, ==, 1);
+  {
+    g_autoptr (GObject) object = g_object_new (G_TYPE_OBJECT, NULL);
+    g_autoptr (GObject) same = NULL;
+    same = belay_await (belay_future_then (belay_future_new_object (object), just_count, NULL, NULL), error);
+    g_assert_true (same == object);
+  }
+  {
+    g_autofree char *string = belay_await (belay_future_then (belay_future_new_boxed (G_TYPE_STRV, (char *[]) { "a", NULL }),
+                                                              just_count, NULL, NULL), error);
+    g_assert_nonnull (string);
+    g_free (*(char **) string);
+  }
+
+  /* another holder keeps what the continuation did not take */
+  future = belay_future_new_pointer (&thing, count_destroy);
+  g_assert_true (belay_future_take (future, NULL) == &thing);
+  {
+    g_autoptr (GError) local = NULL;
+    g_assert_null (belay_await (belay_future_then (future, just_count, NULL, NULL), &local));
+    g_assert_error (local, BELAY_ERROR, BELAY_ERROR_TAKEN);
+  }
+  g_assert_cmpint (destroyed, ==, 1);
+  return TRUE;
+}
+
+static BelayFuture *
+append_letter (BelayFuture *done, gpointer data)
+{
+  static GString *order;
+
+  if (data == NULL)
+    {
+      g_assert_cmpstr (order->str, ==, "abcde");
+      g_string_free (g_steal_pointer (&order), TRUE);
+    }
+  else
+    {
+      if (order == NULL)
+        order = g_string_new (NULL);
+      g_string_append (order, data);
+    }
+  return NULL;
+}
+
+static gboolean
+in_order (gpointer data, GError **error)
+{
+  const char *letters[] = { "a", "b", "c", "d", "e", NULL };
+  BelayFuture *results[6];
+  Source source;
+
+  source_init (&source);
+  for (int i = 0; i < 6; i++)
+    results[i] = belay_future_then (belay_future_ref (source.future), append_letter, (gpointer) letters[i], NULL);
+  g_assert_true (belay_promise_resolve (source.promise));
+  for (int i = 0; i < 6; i++)
+    g_assert_true (belay_await_ok (results[i], error));
+  belay_future_unref (source.future);
+  source_clear (&source);
+  return TRUE;
+}
+
+/* Dropping the result before the source is known drops the source: the function is not called, the data is freed. */
+static gboolean
+dropped_while_waiting (gpointer data, GError **error)
+{
+  Source source;
+  int thing;
+
+  for (int kind = 0; kind < 3; kind++)
+    {
+      set_up ();
+      source_init (&source);
+      belay_future_unref ((kind == 0 ? belay_future_then : kind == 1 ? belay_future_catch : belay_future_finally)
+                            (source.future, just_count, &thing, count_destroy));
+      g_assert_cmpint (source.asked, ==, 1);
+      g_assert_cmpint (destroyed, ==, 1);
+      if (kind == 1)
+        source_fail (&source, "late");
+      else
+        g_assert_true (belay_promise_resolve_pointer (source.promise, &thing, count_destroy));
+      source_clear (&source);
+      settle_down ();
+      g_assert_cmpint (called, ==, 0);
+      g_assert_cmpint (destroyed, ==, kind == 1 ? 1 : 2); /* a value that came all the same is released */
+      g_assert_cmpint (sunk, ==, kind == 1 ? 1 : 0);
+    }
+  return TRUE;
+}
+
+static gboolean
+dropped_while_queued (gpointer data, GError **error)
+{
+  Source source;
+  BelayFuture *result;
+  int thing;
+
+  set_up ();
+  source_init (&source);
+  result = belay_future_then (source.future, just_count, &thing, count_destroy);
+  g_assert_true (belay_promise_resolve_pointer (source.promise, &thing, count_destroy));
+  belay_future_unref (result);
+  settle_down ();
+  g_assert_cmpint (called, ==, 0);
+  g_assert_cmpint (destroyed, ==, 1); /* the data; the value is the promise's still */
+  source_clear (&source);
+  g_assert_cmpint (destroyed, ==, 2);
+  g_assert_cmpint (source.asked, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+dropped_while_adopting (gpointer data, GError **error)
+{
+  Source inner;
+  BelayFuture *result;
+
+  set_up ();
+  source_init (&inner);
+  result = belay_future_then (belay_future_new_done (), give_data, inner.future, NULL);
+  settle_down ();
+  g_assert_cmpint (called, ==, 1);
+  g_assert_true (belay_future_is_pending (result));
+  g_assert_cmpint (inner.asked, ==, 0);
+  belay_future_unref (result);
+  g_assert_cmpint (inner.asked, ==, 1);
+  source_clear (&inner);
+  g_assert_cmpint (sunk, ==, 0);
+
+  /* and what it says goes to the result */
+  source_init (&inner);
+  result = belay_future_then (belay_future_new_done (), give_data, inner.future, NULL);
+  settle_down ();
+  g_assert_true (belay_promise_resolve_int64 (inner.promise, 9));
+  {
+    gint64 value;
+    g_assert_true (belay_await_int64 (result, &value, error));
+    g_assert_cmpint (value, ==, 9);
+  }
+  g_assert_cmpint (inner.asked, ==, 0);
+  source_clear (&inner);
+  return TRUE;
+}
+
+/* The function itself drops the result that it works for: what it returns is then dropped, too. */
+static BelayFuture *dropped_inside;
+
+static BelayFuture *
+drop_result (BelayFuture *done, gpointer data)
+{
+  called++;
+  g_clear_pointer (&dropped_inside, belay_future_unref);
+  return data;
+}
+
+static gboolean
+dropped_by_the_function (gpointer data, GError **error)
+{
+  Source inner;
+
+  set_up ();
+  source_init (&inner);
+  dropped_inside = belay_future_then (belay_future_new_done (), drop_result, inner.future, NULL);
+  settle_down ();
+  g_assert_cmpint (called, ==, 1);
+  g_assert_cmpint (inner.asked, ==, 1);
+  source_clear (&inner);
+  return TRUE;
+}
+
+#define LONG 100000
+
+/* A chain of a hundred thousand, on a fiber's small stack: answered, dropped, and failed through. */
+static gboolean
+long_chain (gpointer data, GError **error)
+{
+  Source source;
+  BelayFuture *future;
+  gint64 value = 0;
+
+  set_up ();
+  source_init (&source);
+  future = source.future;
+  for (int i = 0; i < LONG; i++)
+    future = belay_future_then (future, plus_one, NULL, NULL);
+  g_assert_true (belay_promise_resolve_int64 (source.promise, 0));
+  g_assert_true (belay_await_int64 (future, &value, error));
+  g_assert_cmpint (value, ==, LONG);
+  g_assert_cmpint (called, ==, LONG);
+  source_clear (&source);
+
+  called = 0;
+  source_init (&source);
+  future = source.future;
+  for (int i = 0; i < LONG; i++)
+    future = belay_future_then (future, plus_one, &called, count_destroy);
+  belay_future_unref (future);
+  g_assert_cmpint (source.asked, ==, 1);
+  g_assert_cmpint (destroyed, ==, LONG);
+  source_clear (&source);
+
+  source_init (&source);
+  future = source.future;
+  for (int i = 0; i < LONG; i++)
+    future = belay_future_then (future, plus_one, NULL, NULL);
+  source_fail (&source, "from the far end");
+  g_assert_false (belay_await_ok (future, NULL));
+  source_clear (&source);
+  settle_down ();
+  g_assert_cmpint (called, ==, 0);
+  g_assert_cmpint (sunk, ==, 0);
+  return TRUE;
+}
+
+/* Each function returns a future that continues with the next: a loop, said with continuations. */
+static BelayFuture *
+count_down (BelayFuture *done, gpointer data)
+{
+  int left = GPOINTER_TO_INT (data);
+
+  called++;
+  if (left == 0)
+    return belay_future_new_int64 (called);
+  return belay_future_then (belay_future_new_done (), count_down, GINT_TO_POINTER (left - 1), NULL);
+}
+
+static gboolean
+long_adoption (gpointer data, GError **error)
+{
+  gint64 value = 0;
+
+  set_up ();
+  g_assert_true (belay_await_int64 (count_down (NULL, GINT_TO_POINTER (LONG)), &value, error));
+  g_assert_cmpint (value, ==, LONG + 1);
+
+  /* and dropped in the middle of it */
+  set_up ();
+  {
+    BelayFuture *future = count_down (NULL, GINT_TO_POINTER (LONG));
+    for (int i = 0; i < 1000; i++)
+      belay_yield (NULL);
+    belay_future_unref (future);
+    settle_down ();
+    g_assert_cmpint (called, <, LONG);
+  }
+  return TRUE;
+}
+
+/* --- continuations and threads --- */
+
+typedef struct
+{
+  GThread    *ran_on;
+  GMainLoop  *loop;
+  BelayFuture *result;
+} OnThread;
+
+static BelayFuture *
+note_thread (BelayFuture *done, gpointer data)
+{
+  OnThread *self = data;
+
+  self->ran_on = g_thread_self ();
+  g_main_loop_quit (self->loop);
+  return NULL;
+}
+
+static gpointer
+continue_on_own_context (gpointer data)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GMainLoop) loop = g_main_loop_new (context, FALSE);
+  OnThread mine = { .loop = loop };
+  BelayFuture *source = data;
+
+  g_main_context_push_thread_default (context);
+  mine.result = belay_future_then (source, note_thread, &mine, NULL);
+  g_main_loop_run (loop);
+  g_main_context_pop_thread_default (context);
+  g_assert_true (mine.ran_on == g_thread_self ());
+  g_assert_true (belay_future_check (mine.result, NULL));
+  belay_future_unref (mine.result);
+  return NULL;
+}
+
+static void
+continuation_runs_where_it_was_registered (void)
+{
+  Source source;
+  GThread *thread;
+
+  source_init (&source);
+  thread = g_thread_new ("continues", continue_on_own_context, source.future);
+  g_usleep (2000); /* whether it is registered before or after is as good */
+  g_assert_true (belay_promise_resolve (source.promise));
+  source_clear (&source);
+  g_thread_join (thread);
+}
+
+static gpointer
+continue_on_default (gpointer data)
+{
+  OnThread *main_thread = data;
+
+  main_thread->result = belay_future_then (main_thread->result, note_thread, main_thread, NULL);
+  return NULL;
+}
+
+static void
+plain_thread_uses_the_default_context (void)
+{
+  g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
+  OnThread mine = { .loop = loop, .result = belay_future_new_done () };
+
+  g_thread_join (g_thread_new ("registers", continue_on_default, &mine));
+  g_assert_null (mine.ran_on);
+  g_main_loop_run (loop);
+  g_assert_true (mine.ran_on == g_thread_self ());
+  belay_future_unref (mine.result);
+}
+
+/* --- all, all_settled, any, race --- */
+
+static gboolean
+all_of_them (gpointer data, GError **error)
+{
+  Source source[3];
+  BelayFuture *all;
+  gint64 value;
+
+  set_up ();
+  for (int i = 0; i < 3; i++)
+    source_init (&source[i]);
+  all = belay_future_all (source[0].future, source[1].future, source[2].future, NULL);
+  g_assert_cmpuint (belay_future_get_n_members (all), ==, 0); /* not known yet */
+  g_assert_null (belay_future_get_member (all, 0));
+  g_assert_true (belay_promise_resolve_int64 (source[2].promise, 2));
+  g_assert_true (belay_promise_resolve_int64 (source[0].promise, 0));
+  g_assert_true (belay_future_is_pending (all));
+  g_assert_true (belay_promise_resolve_int64 (source[1].promise, 1));
+  g_assert_true (belay_await_ok (belay_future_ref (all), error));
+  g_assert_cmpuint (belay_future_get_n_members (all), ==, 3);
+  for (guint i = 0; i < 3; i++) /* in the order given, whatever came first */
+    {
+      g_assert_true (belay_future_take_int64 (belay_future_get_member (all, i), &value, error));
+      g_assert_cmpint (value, ==, i);
+      source_clear (&source[i]);
+      g_assert_cmpint (source[i].asked, ==, 0);
+    }
+  g_assert_null (belay_future_get_member (all, 3));
+  g_assert_null (belay_future_get_member (all, G_MAXUINT));
+  belay_future_unref (all);
+  return TRUE;
+}
+
+static gboolean
+all_fails_fast (gpointer data, GError **error)
+{
+  Source source[4];
+  BelayFuture *all;
+  int thing;
+
+  set_up ();
+  for (int i = 0; i < 4; i++)
+    source_init (&source[i]);
+  all = belay_future_all (source[0].future, source[1].future, source[2].future, source[3].future, NULL);
+  g_assert_true (belay_promise_resolve_pointer (source[0].promise, &thing, count_destroy));
+  source_fail (&source[2], "first");
+  assert_rejected (all, G_IO_ERROR, G_IO_ERROR_EXISTS, "first");
+  g_assert_cmpint (source[1].asked, ==, 1);
+  g_assert_cmpint (source[3].asked, ==, 1);
+  g_assert_cmpint (source[0].asked + source[2].asked, ==, 0);
+  source_fail (&source[1], "second"); /* nobody waits for it any more */
+  g_assert_cmpint (sunk, ==, 0);
+  for (int i = 0; i < 4; i++)
+    source_clear (&source[i]);
+  g_assert_cmpint (sunk, ==, 1);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpuint (belay_future_get_n_members (all), ==, 0);
+  belay_future_unref (all);
+  g_assert_cmpint (sunk, ==, 1);
+  return TRUE;
+}
+
+static gboolean
+all_settled_of_them (gpointer data, GError **error)
+{
+  Source source[3];
+  BelayFuture *all;
+
+  set_up ();
+  for (int i = 0; i < 3; i++)
+    source_init (&source[i]);
+  all = belay_future_all_settled (source[0].future, source[1].future, source[2].future, NULL);
+  source_fail (&source[1], "one");
+  source_fail (&source[0], "zero");
+  g_assert_true (belay_future_is_pending (all));
+  g_assert_true (belay_promise_resolve (source[2].promise));
+  g_assert_true (belay_await_ok (belay_future_ref (all), error));
+  assert_rejected (belay_future_get_member (all, 0), G_IO_ERROR, G_IO_ERROR_EXISTS, "zero");
+  assert_rejected (belay_future_get_member (all, 1), G_IO_ERROR, G_IO_ERROR_EXISTS, "one");
+  g_assert_true (belay_future_check (belay_future_get_member (all, 2), error));
+  belay_future_unref (all);
+  for (int i = 0; i < 3; i++)
+    source_clear (&source[i]);
+  g_assert_cmpint (sunk, ==, 0); /* the errors are there to be read: they were delivered */
+  return TRUE;
+}
+
+static gboolean
+any_of_them (gpointer data, GError **error)
+{
+  Source source[3];
+  BelayFuture *any;
+  int thing;
+
+  set_up ();
+  for (int i = 0; i < 3; i++)
+    source_init (&source[i]);
+  any = belay_future_any (source[0].future, source[1].future, source[2].future, NULL);
+  source_fail (&source[0], "zero");
+  g_assert_true (belay_future_is_pending (any));
+  g_assert_true (belay_promise_resolve_pointer (source[1].promise, &thing, count_destroy));
+  g_assert_cmpint (source[2].asked, ==, 1);
+  g_assert_true (belay_promise_resolve_pointer (source[2].promise, &thing, count_destroy)); /* too late: released */
+  for (int i = 0; i < 3; i++)
+    source_clear (&source[i]);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_true (belay_await (any, error) == &thing);
+  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpint (sunk, ==, 0);
+
+  /* all fail */
+  for (int i = 0; i < 3; i++)
+    source_init (&source[i]);
+  any = belay_future_any (source[0].future, source[1].future, source[2].future, NULL);
+  source_fail (&source[0], "zero");
+  source_fail (&source[2], "two");
+  g_assert_true (belay_future_is_pending (any));
+  source_fail (&source[1], "one");
+  assert_rejected (any, G_IO_ERROR, G_IO_ERROR_EXISTS, "zero");
+  belay_future_unref (any);
+  for (int i = 0; i < 3; i++)
+    source_clear (&source[i]);
+  g_assert_cmpint (sunk, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+race_of_them (gpointer data, GError **error)
+{
+  Source source[2];
+  BelayFuture *race, *kept;
+  int one, two;
+
+  set_up ();
+  source_init (&source[0]);
+  source_init (&source[1]);
+  race = belay_future_race (source[0].future, source[1].future, NULL);
+  source_fail (&source[1], "was first");
+  assert_rejected (race, G_IO_ERROR, G_IO_ERROR_EXISTS, "was first");
+  g_assert_cmpint (source[0].asked, ==, 1);
+  belay_future_unref (race);
+  source_clear (&source[0]);
+  source_clear (&source[1]);
+
+  /* both are known already: the first given wins; what the other has is still there for who else holds it */
+  kept = belay_future_new_pointer (&two, count_destroy);
+  race = belay_future_race (belay_future_new_pointer (&one, count_destroy), belay_future_ref (kept), NULL);
+  g_assert_true (belay_await (race, error) == &one);
+  g_assert_true (belay_future_take (kept, NULL) == &two);
+  belay_future_unref (kept);
+  g_assert_cmpint (destroyed, ==, 0);
+  return TRUE;
+}
+
+/* Two members are settled by one notification loop: the second has lost, and keeps its value for its other holder. */
+static BelayFuture *
+resolve_both (BelayFuture *done, gpointer data)
+{
+  Source *source = data;
+
+  belay_promise_resolve_pointer (source[0].promise, &source[0], count_destroy);
+  belay_promise_resolve_pointer (source[1].promise, &source[1], count_destroy);
+  return NULL;
+}
+
+static gboolean
+race_loser_keeps_its_value (gpointer data, GError **error)
+{
+  Source source[2];
+  BelayFuture *race, *kept;
+
+  set_up ();
+  source_init (&source[0]);
+  source_init (&source[1]);
+  kept = belay_future_ref (source[1].future);
+  race = belay_future_race (source[0].future, source[1].future, NULL);
+  g_assert_true (belay_await_ok (belay_future_then (belay_future_new_done (), resolve_both, source, NULL), error));
+  g_assert_true (belay_await (race, error) == &source[0]);
+  g_assert_true (belay_future_take (kept, error) == &source[1]);
+  belay_future_unref (kept);
+  source_clear (&source[0]);
+  source_clear (&source[1]);
+  g_assert_cmpint (destroyed, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+of_none_and_one (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  BelayFuture *future, *one[1];
+  gint64 value;
+
+  future = belay_future_allv (NULL, 0);
+  g_assert_true (belay_future_check (future, error));
+  g_assert_cmpuint (belay_future_get_n_members (future), ==, 0);
+  belay_future_unref (future);
+  g_assert_true (belay_await_ok (belay_future_all_settledv (NULL, 0), error));
+  g_assert_false (belay_await_ok (belay_future_anyv (NULL, 0), &local));
+  g_assert_nonnull (local);
+  g_clear_error (&local);
+  g_assert_false (belay_await_ok (belay_future_racev (NULL, 0), &local));
+  g_assert_nonnull (local);
+  g_clear_error (&local);
+  g_assert_true (belay_await_ok (belay_future_all (NULL, NULL), error));
+
+  one[0] = belay_future_new_int64 (1);
+  g_assert_true (belay_await_ok (belay_future_allv (one, 1), error));
+  one[0] = belay_future_new_int64 (2);
+  g_assert_true (belay_await_int64 (belay_future_anyv (one, 1), &value, error));
+  g_assert_cmpint (value, ==, 2);
+  one[0] = belay_future_new_int64 (3);
+  g_assert_true (belay_await_int64 (belay_future_racev (one, 1), &value, error));
+  g_assert_cmpint (value, ==, 3);
+
+  /* the same one twice */
+  one[0] = belay_future_new_int64 (4);
+  g_assert_true (belay_await_ok (belay_future_all (belay_future_ref (one[0]), one[0], NULL), error));
+  return TRUE;
+}
+
+static gboolean
+dropped_combination (gpointer data, GError **error)
+{
+  BelayFuture *(*combinators[]) (BelayFuture **, guint) = { belay_future_allv, belay_future_all_settledv, belay_future_anyv,
+                                                            belay_future_racev };
+  Source source[3];
+  BelayFuture *futures[3];
+
+  for (guint c = 0; c < G_N_ELEMENTS (combinators); c++)
+    {
+      for (int i = 0; i < 3; i++)
+        {
+          source_init (&source[i]);
+          futures[i] = source[i].future;
+        }
+      belay_future_unref (combinators[c] (futures, 3));
+      for (int i = 0; i < 3; i++)
+        {
+          g_assert_cmpint (source[i].asked, ==, 1);
+          source_clear (&source[i]);
+        }
+
+      /* one that somebody else wants is not asked to end */
+      for (int i = 0; i < 3; i++)
+        {
+          source_init (&source[i]);
+          futures[i] = source[i].future;
+        }
+      belay_future_ref (futures[1]);
+      belay_future_unref (combinators[c] (futures, 3));
+      g_assert_cmpint (source[0].asked + source[2].asked, ==, 2);
+      g_assert_cmpint (source[1].asked, ==, 0);
+      g_assert_true (belay_promise_resolve (source[1].promise));
+      g_assert_true (belay_await_ok (futures[1], error));
+      for (int i = 0; i < 3; i++)
+        source_clear (&source[i]);
+    }
+  return TRUE;
+}
+
+/* The same when some are known already. */
+static gboolean
+dropped_halfway (gpointer data, GError **error)
+{
+  BelayFuture *(*combinators[]) (BelayFuture **, guint) = { belay_future_allv, belay_future_all_settledv };
+
+  set_up ();
+  for (guint c = 0; c < G_N_ELEMENTS (combinators); c++)
+    for (int known = 0; known < 8; known++)
+      for (int after = 0; after < 2; after++) /* answered before or after the combination is made */
+        {
+          Source source[3];
+          BelayFuture *futures[3], *all = NULL;
+
+          for (int i = 0; i < 3; i++)
+            {
+              source_init (&source[i]);
+              futures[i] = source[i].future;
+            }
+          if (after)
+            all = combinators[c] (futures, 3);
+          for (int i = 0; i < 3; i++)
+            if (known & (1 << i))
+              g_assert_true (belay_promise_resolve_pointer (source[i].promise, &source[i], count_destroy));
+          if (!after)
+            all = combinators[c] (futures, 3);
+          belay_future_unref (all);
+          for (int i = 0; i < 3; i++)
+            {
+              g_assert_cmpint (source[i].asked, ==, known & (1 << i) ? 0 : 1);
+              source_clear (&source[i]);
+            }
+        }
+  g_assert_cmpint (destroyed, ==, 2 * 2 * 12);
+  return TRUE;
+}
+
+static gboolean
+nested (gpointer data, GError **error)
+{
+  Source source[4];
+  BelayFuture *all;
+  gint64 value;
+
+  for (int i = 0; i < 4; i++)
+    source_init (&source[i]);
+  all = belay_future_all (belay_future_any (source[0].future, source[1].future, NULL),
+                          belay_future_race (source[2].future, source[3].future, NULL), NULL);
+  source_fail (&source[0], "no");
+  g_assert_true (belay_promise_resolve_int64 (source[3].promise, 3));
+  g_assert_cmpint (source[2].asked, ==, 1);
+  g_assert_true (belay_promise_resolve_int64 (source[1].promise, 1));
+  g_assert_true (belay_await_ok (belay_future_ref (all), error));
+  g_assert_true (belay_future_take_int64 (belay_future_get_member (all, 0), &value, error));
+  g_assert_cmpint (value, ==, 1);
+  g_assert_true (belay_future_take_int64 (belay_future_get_member (all, 1), &value, error));
+  g_assert_cmpint (value, ==, 3);
+  belay_future_unref (all);
+  for (int i = 0; i < 4; i++)
+    source_clear (&source[i]);
+  return TRUE;
+}
+
+/* What passes an outcome on passes the members on. */
+static gboolean
+members_pass (gpointer data, GError **error)
+{
+  BelayFuture *all, *member;
+  gint64 value;
+
+  all = belay_future_then (belay_future_with_timeout (belay_future_all (belay_future_new_int64 (1), belay_future_new_int64 (2),
+                                                                        NULL), 1000), just_count, NULL, NULL);
+  g_assert_true (belay_await_ok (belay_future_ref (all), error));
+  g_assert_cmpuint (belay_future_get_n_members (all), ==, 2);
+  g_assert_true (belay_future_take_int64 (belay_future_get_member (all, 1), &value, error));
+  g_assert_cmpint (value, ==, 2);
+  member = belay_future_ref (belay_future_get_member (all, 0)); /* lives longer than what it was a member of */
+  belay_future_unref (all);
+  g_assert_true (belay_await_int64 (member, &value, error));
+  g_assert_cmpint (value, ==, 1);
+  return TRUE;
+}
+
+static gboolean
+many_members (gpointer data, GError **error)
+{
+  g_autofree Source *source = g_new (Source, LONG);
+  g_autofree BelayFuture **futures = g_new (BelayFuture *, LONG);
+  BelayFuture *all;
+
+  for (int i = 0; i < LONG; i++)
+    {
+      source_init (&source[i]);
+      futures[i] = source[i].future;
+    }
+  all = belay_future_allv (futures, LONG);
+  for (int i = LONG - 1; i >= 0; i--)
+    {
+      g_assert_true (belay_future_is_pending (all));
+      belay_promise_resolve_int64 (source[i].promise, i);
+      source_clear (&source[i]);
+    }
+  g_assert_true (belay_await_ok (belay_future_ref (all), error));
+  g_assert_cmpuint (belay_future_get_n_members (all), ==, LONG);
+  belay_future_unref (all);
+  return TRUE;
+}
+
+static gboolean
+no_members_elsewhere (gpointer data, GError **error)
+{
+  g_autoptr (BelayFuture) done = belay_future_new_done ();
+  g_autoptr (BelayFuture) pointer = belay_future_new_pointer (&called, NULL);
+  g_autoptr (BelayFuture) all = belay_future_all (belay_future_new_done (), NULL);
+  g_autoptr (GError) local = NULL;
+
+  g_assert_cmpuint (belay_future_get_n_members (done), ==, 0);
+  g_assert_null (belay_future_get_member (pointer, 0));
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+  g_assert_cmpuint (belay_future_get_n_members (NULL), ==, 0);
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+  g_assert_null (belay_future_get_member (NULL, 0));
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+  g_assert_null (belay_future_then (NULL, plus_one, NULL, NULL));
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+  g_assert_null (belay_future_catch (NULL, plus_one, NULL, NULL));
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+  g_assert_null (belay_future_finally (done, NULL, NULL, NULL));
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+  g_assert_null (belay_future_with_timeout (NULL, 1));
+  /* the members are not a value that could be taken */
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*holds no pointer*");
+  g_assert_null (belay_future_take (all, &local));
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
+/* --- time --- */
+
+static gboolean
+delays (gpointer data, GError **error)
+{
+  gint64 begin = belay_now ();
+  BelayFuture *one = belay_future_delay (30), *two = belay_future_delay (10), *now = belay_future_delay (0);
+  BelayFuture *past = belay_future_delay (G_MININT64), *never = belay_future_delay (G_MAXINT64);
+
+  g_assert_true (belay_await_ok (now, error));
+  g_assert_true (belay_await_ok (past, error));
+  g_assert_cmpint (belay_now (), ==, begin);
+  g_assert_true (belay_await_ok (two, error));
+  g_assert_cmpint (belay_now (), ==, begin + 10 * 1000);
+  g_assert_true (belay_future_is_pending (one));
+  g_assert_true (belay_await_ok (one, error));
+  g_assert_cmpint (belay_now (), ==, begin + 30 * 1000);
+  g_assert_true (belay_future_is_pending (never));
+  belay_future_unref (never); /* and its timer with it, or the clock would jump there */
+  g_assert_true (belay_sleep (1, error));
+  g_assert_cmpint (belay_now (), ==, begin + 31 * 1000);
+  return TRUE;
+}
+
+static gboolean
+timeouts (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  gint64 begin = belay_now (), value;
+  BelayFuture *future;
+  Source source;
+  int thing;
+
+  set_up ();
+  /* in time */
+  source_init (&source);
+  future = belay_future_with_timeout (source.future, 20);
+  g_assert_true (belay_sleep (10, error));
+  g_assert_true (belay_promise_resolve_int64 (source.promise, 4));
+  g_assert_true (belay_await_int64 (future, &value, error));
+  g_assert_cmpint (value, ==, 4);
+  g_assert_cmpint (belay_now (), ==, begin + 10 * 1000);
+  g_assert_cmpint (source.asked, ==, 0);
+  source_clear (&source);
+  g_assert_true (belay_sleep (50, error));
+
+  /* not in time: the interest is dropped, a late value released */
+  begin = belay_now ();
+  source_init (&source);
+  g_assert_false (belay_await_ok (belay_future_with_timeout (source.future, 20), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (&local);
+  g_assert_cmpint (belay_now (), ==, begin + 20 * 1000);
+  g_assert_cmpint (source.asked, ==, 1);
+  g_assert_true (belay_promise_resolve_pointer (source.promise, &thing, count_destroy));
+  source_clear (&source);
+  g_assert_cmpint (destroyed, ==, 1);
+
+  /* a failure goes through; a known outcome goes before a time that is up */
+  g_assert_false (belay_await_ok (belay_future_with_timeout (belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "no"), 0),
+                                  &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_clear_error (&local);
+  g_assert_true (belay_await (belay_future_with_timeout (belay_future_new_pointer (&thing, count_destroy), -5), error) == &thing);
+  g_assert_cmpint (belay_now (), ==, begin + 20 * 1000);
+
+  /* pending with no time at all, and with for ever */
+  source_init (&source);
+  g_assert_false (belay_await_ok (belay_future_with_timeout (source.future, 0), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (&local);
+  source_clear (&source);
+  source_init (&source);
+  future = belay_future_with_timeout (source.future, G_MAXINT64);
+  g_assert_true (belay_sleep (1000000, error));
+  g_assert_true (belay_future_is_pending (future));
+  g_assert_true (belay_promise_resolve (source.promise));
+  g_assert_true (belay_await_ok (future, error));
+  source_clear (&source);
+  g_assert_cmpint (sunk, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+timeout_dropped (gpointer data, GError **error)
+{
+  Source source;
+  BelayFuture *future;
+
+  set_up ();
+  source_init (&source);
+  future = belay_future_with_timeout (source.future, 20);
+  belay_future_unref (future);
+  settle_down ();
+  g_assert_cmpint (source.asked, ==, 1);
+  source_clear (&source);
+  g_assert_true (belay_sleep (100, error)); /* its timer is gone */
+
+  /* dropped when both the outcome and the time are there */
+  source_init (&source);
+  future = belay_future_with_timeout (source.future, 0);
+  g_assert_true (belay_promise_resolve (source.promise));
+  belay_future_unref (future);
+  source_clear (&source);
+  settle_down ();
+  g_assert_cmpint (sunk, ==, 0);
+  return TRUE;
+}
+
+static gboolean
+nested_timeouts (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  gint64 begin = belay_now ();
+  Source source;
+
+  set_up ();
+  source_init (&source);
+  g_assert_false (belay_await_ok (belay_future_with_timeout (belay_future_with_timeout (source.future, 30), 10), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (&local);
+  g_assert_cmpint (belay_now (), ==, begin + 10 * 1000);
+  settle_down ();
+  g_assert_cmpint (source.asked, ==, 1);
+  source_clear (&source);
+  g_assert_true (belay_sleep (100, error));
+  g_assert_cmpint (sunk, ==, 0); /* the inner one was dropped: that its time comes is no news */
+  return TRUE;
+}
+
+static gboolean
+out_of_time_order (gpointer data, GError **error)
+{
+  enum { N = 1000 };
+  BelayFuture *futures[N];
+  gint64 begin = belay_now ();
+  GRand *rand = g_rand_new_with_seed (7);
+  int when[N];
+
+  for (int i = 0; i < N; i++)
+    {
+      when[i] = g_rand_int_range (rand, 0, 500);
+      futures[i] = belay_future_delay (when[i]);
+    }
+  for (int i = 0; i < N; i += 3)
+    g_clear_pointer (&futures[i], belay_future_unref);
+  for (int t = 0; t < 500; t++)
+    {
+      for (int i = 0; i < N; i++)
+        if (futures[i] != NULL && when[i] <= t && t > 0)
+          {
+            g_assert_true (belay_future_is_resolved (futures[i]));
+            g_clear_pointer (&futures[i], belay_future_unref);
+          }
+      for (int i = 0; i < N; i++)
+        g_assert_true (futures[i] == NULL || when[i] > t || t == 0);
+      g_assert_true (belay_sleep (1, error));
+      for (int i = 0; i < N; i++)
+        if (futures[i] != NULL)
+          g_assert_true (belay_future_is_pending (futures[i]) == (when[i] > t + 1));
+    }
+  for (int i = 0; i < N; i++)
+    g_clear_pointer (&futures[i], belay_future_unref);
+  g_assert_cmpint (belay_now (), ==, begin + 500 * 1000);
+  g_rand_free (rand);
+  return TRUE;
+}
+
+/* --- borrowing: what uses the caller's memory is waited for, through whatever it is combined by --- */
+
+typedef struct
+{
+  Source   source;
+  gboolean in_use;  /* the memory of whoever waits */
+  gboolean slow;    /* asked to end, it still takes some time */
+  gboolean succeeds;
+} Borrower;
+
+static gboolean
+end_slowly (gpointer data, GError **error)
+{
+  Borrower *self = data;
+
+  if (self->slow)
+    belay_sleep (5, NULL);
+  self->in_use = FALSE;
+  if (self->succeeds)
+    belay_promise_resolve_int64 (self->source.promise, 6);
+  else
+    belay_promise_reject (self->source.promise, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+  return TRUE;
+}
+
+static BelayScope *helpers; /* runs what ends slowly, whoever asks */
+
+static void
+borrower_asked (gpointer data)
+{
+  Borrower *self = data;
+
+  self->source.asked++;
+  g_assert_true (belay_scope_spawn (helpers, end_slowly, self, NULL));
+}
+
+static BelayFuture *
+borrower_start (Borrower *self, gboolean succeeds)
+{
+  source_init (&self->source);
+  self->in_use = TRUE;
+  self->slow = TRUE;
+  self->succeeds = succeeds;
+  belay_promise_set_borrowing (self->source.promise);
+  belay_promise_on_cancel (self->source.promise, borrower_asked, self);
+  return self->source.future;
+}
+
+static void
+borrower_clear (Borrower *self)
+{
+  g_assert_false (self->in_use);
+  g_assert_cmpint (self->source.asked, ==, 1);
+  source_clear (&self->source);
+}
+
+/* How a wait for borrowed memory is cut short: by a time-out around the await. */
+static BelayFuture *
+wrap (int way, BelayFuture *future)
+{
+  switch (way)
+    {
+    case 0: return future;
+    case 1: return belay_future_then (future, just_count, NULL, NULL);
+    case 2: return belay_future_with_timeout (future, 1000);
+    case 3: return belay_future_all (belay_future_delay (1000), future, NULL);
+    case 4: return belay_future_race (future, belay_future_delay (1000), NULL);
+    case 5: return belay_future_any (future, belay_future_delay (1000), NULL);
+    case 6: return belay_future_all_settled (future, belay_future_new_done (), NULL);
+    case 7: return belay_future_finally (belay_future_with_timeout (future, 1000), just_count, NULL, NULL);
+    case 8: return belay_future_then (belay_future_new_done (), give_data, future, NULL);
+    default: return NULL;
+    }
+}
+
+static gboolean
+borrowed_and_cancelled (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+
+  for (int way = 0; way < 9; way++)
+    {
+      Borrower borrower;
+      GError *local = NULL;
+      gint64 begin = belay_now ();
+      BelayFuture *future;
+
+      set_up ();
+      future = wrap (way, borrower_start (&borrower, FALSE));
+      {
+        belay_auto (BelayTimeout) timeout = belay_timeout (10);
+        g_assert_false (belay_await_ok (future, &local));
+        g_assert_true (belay_timeout_expired (timeout));
+      }
+      g_assert_false (borrower.in_use);
+      g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_clear_error (&local);
+      g_assert_cmpint (belay_now (), ==, begin + 15 * 1000); /* it took 5 ms to end, and was waited for */
+      borrower_clear (&borrower);
+      settle_down ();
+      g_assert_cmpint (sunk, ==, 0);
+    }
+  return belay_scope_close (&scope, error);
+}
+
+/* The combinator decides before the borrower has ended: it says so when that has. */
+static gboolean
+borrowed_and_decided (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+
+  for (int way = 0; way < 5; way++)
+    {
+      Borrower borrower;
+      GError *local = NULL;
+      gint64 begin = belay_now (), value = 0;
+      BelayFuture *mine = borrower_start (&borrower, way == 4);
+
+      set_up ();
+      switch (way)
+        {
+        case 0: /* its time is up */
+          g_assert_false (belay_await_ok (belay_future_with_timeout (mine, 10), &local));
+          g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+          break;
+        case 1: /* another wins */
+          g_assert_true (belay_await_int64 (belay_future_race (mine, belay_future_then (belay_future_then (
+                           belay_future_delay (10), give_data, belay_future_new_int64 (0), NULL), plus_one, NULL, NULL), NULL),
+                                            &value, error));
+          g_assert_cmpint (value, ==, 1);
+          break;
+        case 2: /* another fails */
+          g_assert_false (belay_await_ok (belay_future_all (mine, belay_future_then (
+                            belay_future_delay (10), give_data, belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "no"),
+                            NULL), NULL), &local));
+          g_assert_error (local, G_IO_ERROR, G_IO_ERROR_BUSY);
+          break;
+        case 3: /* another had won before it was looked at */
+          g_assert_true (belay_sleep (10, error));
+          g_assert_true (belay_await_int64 (belay_future_any (belay_future_new_int64 (2), mine, NULL), &value, error));
+          g_assert_cmpint (value, ==, 2);
+          break;
+        case 4: /* its time is up, and it succeeds all the same: what happened, happened */
+          g_assert_true (belay_await_int64 (belay_future_with_timeout (mine, 10), &value, error));
+          g_assert_cmpint (value, ==, 6);
+          break;
+        }
+      g_assert_false (borrower.in_use);
+      g_clear_error (&local);
+      g_assert_cmpint (belay_now (), ==, begin + 15 * 1000);
+      borrower_clear (&borrower);
+      settle_down ();
+      g_assert_cmpint (sunk, ==, 0);
+    }
+  return belay_scope_close (&scope, error);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_setenv ("BELAY_DEBUG", "virtual-clock", FALSE);
+  g_test_init (&argc, &argv, NULL);
+  belay_set_sink (count_sink, NULL);
+  test_add_fiber ("/combine/then-continues-and-never-inline", then_continues);
+  test_add_fiber ("/combine/what-is-not-ours-is-passed-on", passed_on);
+  test_add_fiber ("/combine/catch-recovers", catch_recovers);
+  test_add_fiber ("/combine/finally-runs-either-way", finally_either_way);
+  test_add_fiber ("/combine/values-pass", values_pass);
+  test_add_fiber ("/combine/continuations-in-order", in_order);
+  test_add_fiber ("/combine/dropped-while-waiting", dropped_while_waiting);
+  test_add_fiber ("/combine/dropped-while-queued", dropped_while_queued);
+  test_add_fiber ("/combine/dropped-while-adopting", dropped_while_adopting);
+  test_add_fiber ("/combine/dropped-by-the-function-itself", dropped_by_the_function);
+  test_add_fiber ("/combine/chain-of-100000-uses-no-stack", long_chain);
+  test_add_fiber ("/combine/adoption-of-100000-uses-no-stack", long_adoption);
+  g_test_add_func ("/combine/continuation-runs-where-it-was-registered", continuation_runs_where_it_was_registered);
+  g_test_add_func ("/combine/plain-thread-uses-the-default-context", plain_thread_uses_the_default_context);
+  test_add_fiber ("/combine/B01-B23-all-in-the-order-given", all_of_them);
+  test_add_fiber ("/combine/all-fails-with-the-first", all_fails_fast);
+  test_add_fiber ("/combine/all-settled-always-resolves", all_settled_of_them);
+  test_add_fiber ("/combine/any-takes-the-first-success", any_of_them);
+  test_add_fiber ("/combine/race-takes-the-first-outcome", race_of_them);
+  test_add_fiber ("/combine/L21-race-loser-keeps-its-value", race_loser_keeps_its_value);
+  test_add_fiber ("/combine/of-none-and-of-one", of_none_and_one);
+  test_add_fiber ("/combine/dropped-combination-drops-its-members", dropped_combination);
+  test_add_fiber ("/combine/dropped-halfway", dropped_halfway);
+  test_add_fiber ("/combine/nested", nested);
+  test_add_fiber ("/combine/members-pass", members_pass);
+  test_add_fiber ("/combine/100000-members", many_members);
+  test_add_fiber ("/combine/misuse", no_members_elsewhere);
+  test_add_fiber ("/combine/delays", delays);
+  test_add_fiber ("/combine/L25-timeouts", timeouts);
+  test_add_fiber ("/combine/timeout-dropped", timeout_dropped);
+  test_add_fiber ("/combine/L24-nested-timeouts", nested_timeouts);
+  test_add_fiber ("/combine/1000-delays-in-any-order", out_of_time_order);
+  test_add_fiber ("/combine/L22-cancelled-wait-for-borrowed-memory-ends-with-its-use", borrowed_and_cancelled);
+  test_add_fiber ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
+  return g_test_run ();
+}
