@@ -27,7 +27,6 @@ count (gpointer data, GError **error)
 {
   gint64 n = 0;
   belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (":memory:", NULL), error);
-
   if (db == NULL ||
       !belay_await_ok (belay_sqlite_script (db, "CREATE TABLE t (n); INSERT INTO t VALUES (20), (22)"), error) ||
       !belay_await_int64 (belay_sqlite_get_int64 (db, "SELECT sum (n) FROM t", NULL), &n, error))

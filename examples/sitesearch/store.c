@@ -6,9 +6,12 @@
  */
 #include "store.h"
 
+/* What is merged into a full-text index is read again and written again, so there is room for that in memory. */
 static const char pragmas[] =
   "PRAGMA journal_mode = WAL;"
-  "PRAGMA synchronous = NORMAL";
+  "PRAGMA synchronous = NORMAL;"
+  "PRAGMA cache_size = -32768;"
+  "PRAGMA wal_autocheckpoint = 8192";
 
 static const char drop[] =
   "DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS pages; DROP TABLE IF EXISTS frontier; DROP TABLE IF EXISTS pages_fts";
@@ -100,7 +103,10 @@ store_known (BelaySqlite *db, GError **error)
 
 /* --- on a worker, with SQLite's own functions --- */
 
-G_DEFINE_AUTOPTR_CLEANUP_FUNC (sqlite3_stmt, sqlite3_finalize)
+typedef struct
+{
+  sqlite3_stmt *add_page, *add_text, *add_url, *remove_url;
+} Statements;
 
 static gboolean
 fail (sqlite3 *handle, GError **error)
@@ -108,15 +114,32 @@ fail (sqlite3 *handle, GError **error)
   return belay_sqlite_set_error (handle, sqlite3_db_filename (handle, "main"), error);
 }
 
-static sqlite3_stmt *
-compile (sqlite3 *handle, const char *sql, GError **error)
+static gboolean
+statements_compile (Statements *self, sqlite3 *handle, GError **error)
 {
-  sqlite3_stmt *statement = NULL;
+  const struct { sqlite3_stmt **statement; const char *sql; } all[] = {
+    { &self->add_page, "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?)" },
+    { &self->add_text, "INSERT INTO pages_fts (rowid, title, text) VALUES (?, ?, ?)" },
+    { &self->add_url, "INSERT OR IGNORE INTO frontier VALUES (?, ?)" },
+    { &self->remove_url, "DELETE FROM frontier WHERE url = ?" },
+  };
 
-  if (sqlite3_prepare_v2 (handle, sql, -1, &statement, NULL) != SQLITE_OK)
-    fail (handle, error);
-  return statement;
+  for (guint i = 0; i < G_N_ELEMENTS (all); i++)
+    if (sqlite3_prepare_v2 (handle, all[i].sql, -1, all[i].statement, NULL) != SQLITE_OK)
+      return fail (handle, error);
+  return TRUE;
 }
+
+static void
+statements_clear (Statements *self)
+{
+  sqlite3_finalize (self->add_page);
+  sqlite3_finalize (self->add_text);
+  sqlite3_finalize (self->add_url);
+  sqlite3_finalize (self->remove_url);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Statements, statements_clear)
 
 static void
 bind_text (sqlite3_stmt *statement, int parameter, const char *text)
@@ -124,75 +147,59 @@ bind_text (sqlite3_stmt *statement, int parameter, const char *text)
   sqlite3_bind_text (statement, parameter, text, -1, SQLITE_STATIC);
 }
 
-/* Runs a statement to its end, and makes it ready for the next time; *first is the first number it gave. */
+/* Runs a statement that gives no rows, and makes it ready for the next time. */
 static gboolean
-run (sqlite3_stmt *statement, gint64 *first, GError **error)
+run (sqlite3_stmt *statement, GError **error)
 {
-  int code = sqlite3_step (statement);
-
-  if (code == SQLITE_ROW)
-    {
-      *first = sqlite3_column_int64 (statement, 0);
-      code = sqlite3_step (statement);
-    }
-  if (code != SQLITE_DONE)
+  if (sqlite3_step (statement) != SQLITE_DONE)
     return fail (sqlite3_db_handle (statement), error);
   sqlite3_reset (statement);
   return TRUE;
 }
 
 static gboolean
+insert_page (const Statements *statements, sqlite3 *handle, const Page *page, GError **error)
+{
+  bind_text (statements->add_page, 1, page->url);
+  sqlite3_bind_int (statements->add_page, 2, page->status);
+  bind_text (statements->add_page, 3, page->title);
+  sqlite3_bind_int (statements->add_page, 4, page->links);
+  sqlite3_bind_int64 (statements->add_page, 5, page->bytes);
+  bind_text (statements->add_page, 6, page->fetched_at);
+  bind_text (statements->add_page, 7, page->error);
+  if (!run (statements->add_page, error))
+    return FALSE;
+
+  if (page->text != NULL)
+    {
+      sqlite3_bind_int64 (statements->add_text, 1, sqlite3_last_insert_rowid (handle));
+      bind_text (statements->add_text, 2, page->title);
+      bind_text (statements->add_text, 3, page->text);
+      if (!run (statements->add_text, error))
+        return FALSE;
+    }
+
+  for (guint i = 0; page->found != NULL && i < page->found->len; i++)
+    {
+      bind_text (statements->add_url, 1, g_ptr_array_index (page->found, i));
+      bind_text (statements->add_url, 2, page->via);
+      if (!run (statements->add_url, error))
+        return FALSE;
+    }
+  bind_text (statements->remove_url, 1, page->url);
+  return run (statements->remove_url, error);
+}
+
+static gboolean
 insert_pages (sqlite3 *handle, gpointer data, GError **error)
 {
   GPtrArray *pages = data;
-  g_autoptr (sqlite3_stmt) add_page = compile (handle,
-    "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (url) DO UPDATE SET status = excluded.status, title = excluded.title, links = excluded.links, "
-    "bytes = excluded.bytes, fetched_at = excluded.fetched_at, error = excluded.error RETURNING rowid", error);
-  g_autoptr (sqlite3_stmt) add_text = add_page ? compile (handle,
-    "INSERT INTO pages_fts (rowid, title, text) VALUES (?, ?, ?)", error) : NULL;
-  g_autoptr (sqlite3_stmt) add_url = add_text ? compile (handle,
-    "INSERT OR IGNORE INTO frontier VALUES (?, ?)", error) : NULL;
-  g_autoptr (sqlite3_stmt) remove_url = add_url ? compile (handle,
-    "DELETE FROM frontier WHERE url = ?", error) : NULL;
+  g_auto (Statements) statements = { NULL };
+  gboolean ok = statements_compile (&statements, handle, error);
 
-  if (remove_url == NULL)
-    return FALSE;
-  for (guint i = 0; i < pages->len; i++)
-    {
-      const Page *page = g_ptr_array_index (pages, i);
-      gint64 rowid;
-
-      bind_text (add_page, 1, page->url);
-      sqlite3_bind_int (add_page, 2, page->status);
-      bind_text (add_page, 3, page->title);
-      sqlite3_bind_int (add_page, 4, page->links);
-      sqlite3_bind_int64 (add_page, 5, page->bytes);
-      bind_text (add_page, 6, page->fetched_at);
-      bind_text (add_page, 7, page->error);
-      if (!run (add_page, &rowid, error))
-        return FALSE;
-
-      if (page->text != NULL)
-        {
-          sqlite3_bind_int64 (add_text, 1, rowid);
-          bind_text (add_text, 2, page->title);
-          bind_text (add_text, 3, page->text);
-          if (!run (add_text, NULL, error))
-            return FALSE;
-        }
-      for (guint j = 0; page->found != NULL && j < page->found->len; j++)
-        {
-          bind_text (add_url, 1, g_ptr_array_index (page->found, j));
-          bind_text (add_url, 2, page->via);
-          if (!run (add_url, NULL, error))
-            return FALSE;
-        }
-      bind_text (remove_url, 1, page->url);
-      if (!run (remove_url, NULL, error))
-        return FALSE;
-    }
-  return TRUE;
+  for (guint i = 0; ok && i < pages->len; i++)
+    ok = insert_page (&statements, handle, g_ptr_array_index (pages, i), error);
+  return ok;
 }
 
 gboolean

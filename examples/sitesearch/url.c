@@ -207,5 +207,7 @@ site_get_name (const Site *site, const char *url)
 char *
 site_get_address (const Site *site, const char *name)
 {
-  return g_strdup_printf ("%.*s%s", (int) site->unnamed, site->origin, name);
+  g_autofree char *unnamed = g_strndup (site->origin, site->unnamed);
+
+  return g_strconcat (unnamed, name, NULL);
 }

@@ -49,9 +49,7 @@ belay_loop_new (const char *name)
   self->main_context = g_main_context_new ();
   self->main_loop = g_main_loop_new (self->main_context, FALSE);
   self->context = belay_context_ref (belay_context_get_for_main (self->main_context));
-  g_main_context_push_thread_default (self->main_context);
-  self->scope = belay_scope_new ();
-  g_main_context_pop_thread_default (self->main_context);
+  self->scope = belay_scope_new_for (self->context, "belay_loop_new");
   self->thread = g_thread_new (name != NULL ? name : "belay-loop", loop_main, self);
   return self;
 }
@@ -126,6 +124,7 @@ static gboolean
 loop_close (gpointer data, BelayReason reason, GError **error)
 {
   BelayLoop *self = data;
+  GError *failure = NULL;
   gboolean ok, joined;
 
   g_mutex_lock (&self->lock);
@@ -133,7 +132,14 @@ loop_close (gpointer data, BelayReason reason, GError **error)
   g_mutex_unlock (&self->lock);
   if (reason != BELAY_REASON_OK)
     belay_scope_cancel (self->scope, "the loop is being closed");
-  ok = belay_await_ok (belay_task_detached (self->context, close_scope, self, NULL, "closing a loop"), error);
+  ok = belay_await_ok (belay_task_detached (self->context, close_scope, self, NULL, "closing a loop"), &failure);
+  if (!ok && reason != BELAY_REASON_OK && g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    {
+      g_clear_error (&failure); /* our own doing */
+      ok = TRUE;
+    }
+  if (!ok)
+    g_propagate_error (error, failure);
   /* The thread is told to end once its scope is closed, so this waits for no more than one turn of its loop. */
   joined = belay_await_ok (belay_thread_run (join_thread, self), ok ? error : NULL);
   return ok && joined;

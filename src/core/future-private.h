@@ -111,6 +111,13 @@ belay_future_status (BelayFuture *future)
   return atomic_load_explicit (&future->state, memory_order_acquire) & BELAY_STATE_STATUS;
 }
 
+static inline void
+belay_future_add_flag (BelayFuture *future, guint flag)
+{
+  if ((atomic_load_explicit (&future->flags, memory_order_relaxed) & flag) == 0)
+    atomic_fetch_or_explicit (&future->flags, flag, memory_order_relaxed);
+}
+
 static inline gboolean
 belay_future_has_interest (BelayFuture *future)
 {
@@ -130,6 +137,8 @@ gboolean belay_future_settle        (BelayFuture *future, BelayKind kind, BelayV
 gboolean belay_future_settle_error  (BelayFuture *future, GError *error);
 /* Gives @future the outcome of @source; whose value can be taken once, it is taken. */
 gboolean belay_future_settle_copy   (BelayFuture *future, BelayFuture *source);
+/* Copies the value of a resolved future out for one taker; a pointer can be had once. */
+gboolean belay_future_take_value    (BelayFuture *future, BelayValue *ret_value, GError **error);
 /* FALSE when the outcome is known already, and @waiter was not added. */
 gboolean belay_future_add_waiter    (BelayFuture *future, BelayWaiter *waiter);
 /* FALSE when @waiter has been, or is just being, notified. */

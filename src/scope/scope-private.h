@@ -99,6 +99,8 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
                                     const char *site);
 
 /* --- scope.c --- */
+/* A stored scope with this home, whoever calls. */
+BelayScope *belay_scope_new_for    (BelayContext *context, const char *site);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
 gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);
@@ -113,6 +115,14 @@ void        belay_scope_poke_children (BelayScope *scope);
 /* TRUE when GIO was told of a cancellation from outside, with callbacks of whoever listens. */
 gboolean    belay_scope_tell_cancellable (BelayScope *scope);
 BelayScope *belay_scope_of_limit   (BelayLimit *limit);
+
+/* --- entry.c --- */
+/* By the closer, when RELEASING has begun: all of them, newest first. */
+void        belay_entries_release  (BelayScope *scope, BelayFiber *fiber, BelayReason reason);
+
+/* --- scope-error.c --- */
+/* (transfer full): the first error, which says how many more there are. There must be one. */
+GError     *belay_scope_summary    (BelayScope *scope);
 
 /* --- chain.c --- */
 /* At home. */

@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The semaphore: first come first served, nobody overtakes, and no permit is ever lost. */
+#include "thing.h"
+
+typedef struct
+{
+  BelaySemaphore *semaphore;
+  const char     *name;
+  gint64          hold_ms;
+  gboolean        again; /* acquires a second time, right after it has released */
+} User;
+
+static gboolean
+use (gpointer data, GError **error)
+{
+  User *user = data;
+
+  for (guint i = 0; i < (user->again ? 2 : 1); i++)
+    {
+      belay_auto (BelayPermit) permit = belay_semaphore_acquire (user->semaphore, error);
+      if (permit == NULL)
+        return FALSE;
+
+      thing_note ("%s", user->name);
+      if (!belay_sleep (user->hold_ms, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+/* --- counting --- */
+
+static gboolean
+test_counts (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (3);
+  BelayPermit *permits[3];
+  belay_auto (BelayPermit) none = NULL;
+
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+  for (guint i = 0; i < 3; i++)
+    {
+      permits[i] = belay_semaphore_acquire (semaphore, error);
+      g_assert_nonnull (permits[i]);
+      g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2 - i);
+    }
+  none = belay_semaphore_try_acquire (semaphore);
+  g_assert_null (none);
+  for (guint i = 0; i < 3; i++)
+    {
+      belay_release (&permits[i]);
+      g_assert_null (permits[i]);
+      g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, i + 1);
+    }
+  return TRUE;
+}
+
+/* While permits are free nothing suspends. */
+static gboolean
+test_no_suspension (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayFuture *other = belay_spawn (note_func, "other");
+
+  for (guint i = 0; i < 10; i++)
+    {
+      belay_auto (BelayPermit) permit = belay_semaphore_acquire (semaphore, error);
+      g_assert_nonnull (permit);
+    }
+  assert_log ("");
+  return belay_await_ok (other, error);
+}
+
+static gboolean
+test_bound (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (10);
+  User user = { semaphore, "x", 100 };
+  gint64 begin = now_ms ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  for (guint i = 0; i < 50; i++)
+    g_assert_true (belay_scope_spawn (scope, use, &user, NULL));
+  g_assert_true (belay_scope_close (&scope, error));
+  g_assert_cmpint (now_ms () - begin, ==, 500);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 10);
+  return TRUE;
+}
+
+/* --- order --- */
+
+static gboolean
+test_fifo (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  User users[] = { { semaphore, "a", 5 }, { semaphore, "b", 5 }, { semaphore, "c", 5 }, { semaphore, "d", 5 } };
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  for (guint i = 0; i < G_N_ELEMENTS (users); i++)
+    g_assert_true (belay_scope_spawn (scope, use, &users[i], NULL));
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("a b c d");
+  return TRUE;
+}
+
+/* Whoever releases and acquires at once goes behind those who wait. */
+static gboolean
+test_no_barging (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  User users[] = { { semaphore, "a", 1, TRUE }, { semaphore, "b", 1, TRUE }, { semaphore, "c", 1, TRUE } };
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  for (guint i = 0; i < G_N_ELEMENTS (users); i++)
+    g_assert_true (belay_scope_spawn (scope, use, &users[i], NULL));
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("a b c a b c");
+  return TRUE;
+}
+
+/* A permit that was released while somebody waits is theirs: neither try nor a fast acquire gets it. */
+static gboolean
+test_reserved (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  belay_auto (BelayPermit) permit = belay_semaphore_acquire (semaphore, error);
+  User waiter = { semaphore, "waiter", 5 };
+  BelayFuture *waiting = belay_spawn (use, &waiter);
+
+  g_assert_true (belay_yield (error)); /* it waits */
+  g_assert_true (belay_close (&permit, error));
+  g_assert_null (belay_semaphore_try_acquire (semaphore)); /* though it has not run yet */
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  permit = belay_semaphore_acquire (semaphore, error);
+  assert_log ("waiter");
+  return belay_await_ok (waiting, error) && permit != NULL;
+}
+
+static gboolean
+test_mixed_fifo (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  User a = { semaphore, "a", 1 }, c = { semaphore, "c", 1 };
+  BelayFuture *first = belay_spawn (use, &a), *second, *third;
+
+  g_assert_true (belay_yield (error));
+  second = belay_semaphore_acquire_async (semaphore);
+  third = belay_spawn (use, &c);
+  g_assert_true (belay_yield (error));
+  belay_release (&permit);
+  g_assert_true (belay_await_ok (first, error));
+  {
+    belay_auto (BelayPermit) mine = belay_await (second, error);
+
+    g_assert_nonnull (mine);
+    thing_note ("b");
+  }
+  g_assert_true (belay_await_ok (third, error));
+  assert_log ("a b c");
+  return TRUE;
+}
+
+/* --- interrupted --- */
+
+static gboolean
+test_cancelled_waiter (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  belay_auto (BelayPermit) permit = belay_semaphore_acquire (semaphore, error);
+  belay_auto (BelayScope) scope = belay_scope_new ();
+  User cancelled = { semaphore, "cancelled", 1 }, next = { semaphore, "next", 1 };
+  g_autoptr (GError) failure = NULL;
+  BelayFuture *waiting;
+
+  g_assert_true (belay_scope_spawn (scope, use, &cancelled, NULL));
+  g_assert_true (belay_yield (error));
+  waiting = belay_spawn (use, &next);
+  g_assert_true (belay_yield (error));
+  belay_scope_cancel (scope, "enough");
+  g_assert_false (belay_scope_close (&scope, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  assert_log ("");
+  g_assert_true (belay_close (&permit, error));
+  g_assert_true (belay_await_ok (waiting, error));
+  assert_log ("next");
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  return TRUE;
+}
+
+static gboolean
+test_timed_out_waiter (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  belay_auto (BelayPermit) permit = belay_semaphore_acquire (semaphore, error);
+
+  {
+    belay_auto (BelayTimeout) limit = belay_timeout (10);
+    g_autoptr (GError) failure = NULL;
+
+    g_assert_null (belay_semaphore_acquire (semaphore, &failure));
+    g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    g_assert_true (belay_timeout_expired (limit));
+  }
+  g_assert_true (belay_close (&permit, error));
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  permit = belay_semaphore_acquire (semaphore, error);
+  return permit != NULL;
+}
+
+/* At each instant: released and cancelled k turns apart, either first. The next acquire is always immediate. */
+typedef struct
+{
+  BelaySemaphore *semaphore;
+  BelayPermit    *permit;
+  BelayScope     *scope;
+  guint           release_at, cancel_at;
+} Instant;
+
+static gboolean
+release_at (gpointer data, GError **error)
+{
+  Instant *instant = data;
+
+  for (guint i = 0; i < instant->release_at; i++)
+    belay_yield (NULL);
+  belay_release (&instant->permit);
+  return TRUE;
+}
+
+static gboolean
+cancel_at (gpointer data, GError **error)
+{
+  Instant *instant = data;
+
+  for (guint i = 0; i < instant->cancel_at; i++)
+    belay_yield (NULL);
+  belay_scope_cancel (instant->scope, "enough");
+  return TRUE;
+}
+
+static gboolean
+test_each_instant (gpointer data, GError **error)
+{
+  guint n_used = 0, n_rounds = 0;
+
+  for (guint released = 0; released < 6; released++)
+    for (guint cancelled = 0; cancelled < 6; cancelled++)
+      for (guint first = 0; first < 2; first++)
+        {
+          g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+          BelayScope *scope = belay_scope_new ();
+          Instant instant = { semaphore, belay_semaphore_acquire (semaphore, error), scope, released, cancelled };
+          User waiter = { semaphore, "waiter", 0 }, next = { semaphore, "next", 0 };
+          BelayFuture *futures[3];
+
+          g_assert_true (belay_scope_spawn (scope, use, &waiter, NULL));
+          futures[0] = belay_spawn (first ? release_at : cancel_at, &instant);
+          futures[1] = belay_spawn (first ? cancel_at : release_at, &instant);
+          futures[2] = belay_spawn (use, &next);
+          g_assert_true (belay_await_ok (belay_future_allv (futures, 3), error));
+          belay_scope_close (&scope, NULL);
+          if (strstr (thing_log (), "waiter") != NULL)
+            n_used++;
+          g_assert_nonnull (strstr (thing_log (), "next"));
+          thing_clear_log ();
+          g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+          n_rounds++;
+        }
+  g_assert_cmpuint (n_used, >, 0);
+  g_assert_cmpuint (n_used, <, n_rounds);
+  return TRUE;
+}
+
+/* --- as a future --- */
+
+static gboolean
+test_async (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayFuture *free_one = belay_semaphore_acquire_async (semaphore), *queued = belay_semaphore_acquire_async (semaphore);
+  BelayPermit *permit;
+
+  g_assert_true (belay_future_is_resolved (free_one));
+  g_assert_true (belay_future_is_pending (queued));
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  permit = belay_await (free_one, error);
+  belay_release (&permit);
+  g_assert_true (belay_future_is_resolved (queued));
+  permit = belay_future_take (queued, error);
+  g_assert_nonnull (permit);
+  belay_future_unref (queued);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  belay_release (&permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  return TRUE;
+}
+
+/* Dropped before the grant, after it, and never looked at. */
+static gboolean
+test_async_dropped (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  BelayFuture *first = belay_semaphore_acquire_async (semaphore);
+  BelayFuture *second = belay_semaphore_acquire_async (semaphore);
+  BelayFuture *third = belay_semaphore_acquire_async (semaphore);
+
+  belay_future_unref (first); /* while it waits */
+  belay_release (&permit);
+  g_assert_true (belay_future_is_resolved (second));
+  g_assert_true (belay_future_is_pending (third));
+  belay_future_unref (second); /* after it was granted */
+  g_assert_true (belay_future_is_resolved (third));
+  belay_future_unref (third);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  belay_future_unref (belay_semaphore_acquire_async (semaphore)); /* granted at once */
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  return TRUE;
+}
+
+static gboolean
+await_async (gpointer data, GError **error)
+{
+  belay_auto (BelayPermit) permit = belay_await (belay_semaphore_acquire_async (data), error);
+
+  return permit != NULL && belay_yield (error);
+}
+
+static gboolean
+test_async_cancelled (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+
+  for (guint k = 0; k < 8; k++)
+    {
+      BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+      BelayScope *scope = belay_scope_new ();
+
+      g_assert_true (belay_scope_spawn (scope, await_async, semaphore, NULL));
+      for (guint i = 0; i < k; i++)
+        {
+          if (i == 3)
+            belay_release (&permit);
+          g_assert_true (belay_yield (error));
+        }
+      belay_scope_cancel (scope, "enough");
+      belay_release (&permit);
+      belay_scope_close (&scope, NULL);
+      g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+    }
+  return TRUE;
+}
+
+static gboolean
+on_permit (BelayFuture *done, gpointer data, GError **error)
+{
+  belay_auto (BelayPermit) permit = belay_future_take (done, error);
+
+  thing_note ("%s", (const char *) data);
+  return permit != NULL;
+}
+
+/* From callback code, where the guard gives it back at once. */
+static void
+test_callbacks (void)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayScope *scope = belay_scope_new ();
+  const char *names[] = { "a", "b", "c" };
+
+  for (guint i = 0; i < 3; i++)
+    belay_scope_then (scope, belay_semaphore_acquire_async (semaphore), on_permit, (gpointer) names[i]);
+  while (g_main_context_iteration (NULL, FALSE))
+    ;
+  assert_log ("a b c");
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  belay_scope_close (&scope, NULL);
+  thing_drain ();
+}
+
+static void
+test_outside (void)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  g_autoptr (GError) failure = NULL;
+
+  expect_critical ("*belay_semaphore_acquire: waits*");
+  g_assert_null (belay_semaphore_acquire (semaphore, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+}
+
+/* --- its life --- */
+
+static gboolean
+test_last_reference (gpointer data, GError **error)
+{
+  BelaySemaphore *semaphore = belay_semaphore_new (2);
+  BelayPermit *one = belay_semaphore_acquire (semaphore, error), *two = belay_semaphore_try_acquire (semaphore);
+
+  g_assert_true (belay_semaphore_ref (semaphore) == semaphore);
+  belay_semaphore_unref (semaphore);
+  belay_semaphore_unref (semaphore); /* the permits keep it */
+  belay_release (&one);
+  belay_release (&two); /* and the last one frees it: a sanitizer sees both */
+  return TRUE;
+}
+
+static gboolean
+test_last_reference_with_waiters (gpointer data, GError **error)
+{
+  BelaySemaphore *semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  User user = { semaphore, "user", 1 };
+  BelayFuture *waiting = belay_spawn (use, &user), *queued;
+
+  g_assert_true (belay_yield (error));
+  queued = belay_semaphore_acquire_async (semaphore);
+  belay_semaphore_unref (semaphore);
+  belay_release (&permit);
+  g_assert_true (belay_await_ok (waiting, error));
+  permit = belay_await (queued, error);
+  g_assert_nonnull (permit);
+  belay_release (&permit);
+  assert_log ("user");
+  return TRUE;
+}
+
+static gboolean
+test_last_reference_cancelled (gpointer data, GError **error)
+{
+  BelaySemaphore *semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  BelayFuture *queued = belay_semaphore_acquire_async (semaphore);
+  BelayScope *scope = belay_scope_new ();
+  User user = { semaphore, "user", 1 };
+
+  g_assert_true (belay_scope_spawn (scope, use, &user, NULL));
+  g_assert_true (belay_yield (error));
+  belay_semaphore_unref (semaphore);
+  belay_future_unref (queued);
+  belay_scope_cancel (scope, "enough");
+  belay_scope_close (&scope, NULL);
+  belay_release (&permit);
+  assert_log ("");
+  return TRUE;
+}
+
+static gboolean
+test_boxed (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (0);
+  g_auto (GValue) value = G_VALUE_INIT;
+
+  g_value_init (&value, BELAY_TYPE_SEMAPHORE);
+  g_value_set_boxed (&value, semaphore);
+  g_assert_true (g_value_get_boxed (&value) == semaphore);
+  g_assert_null (belay_semaphore_try_acquire (semaphore)); /* none is a number, too */
+  return TRUE;
+}
+
+/* A permit can be given to a scope. */
+static gboolean
+test_in_scope (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  g_assert_true (belay_scope_adopt (scope, belay_semaphore_acquire (semaphore, error), error));
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  g_assert_true (belay_scope_close (&scope, error));
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  scope = belay_scope_begin ();
+  g_assert_nonnull (belay_enter (scope, belay_semaphore_acquire_async (semaphore), error));
+  g_assert_true (belay_scope_close (&scope, error));
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  return TRUE;
+}
+
+/* --- threads --- */
+
+#define PERMITS 3
+
+typedef struct
+{
+  BelaySemaphore *semaphore;
+  int             inside, acquired;
+  int             n_done;
+} Shared;
+
+static void
+enter (Shared *shared)
+{
+  g_assert_cmpint (g_atomic_int_add (&shared->inside, 1), <, PERMITS);
+  g_atomic_int_inc (&shared->acquired);
+}
+
+static void
+leave (Shared *shared)
+{
+  g_atomic_int_add (&shared->inside, -1);
+}
+
+static gboolean
+loop_user (gpointer data, GError **error)
+{
+  Shared *shared = data;
+
+  for (guint i = 0; i < 200; i++)
+    {
+      if (i % 5 == 0)
+        {
+          belay_future_unref (belay_semaphore_acquire_async (shared->semaphore)); /* wanted, and wanted no more */
+          continue;
+        }
+      {
+        belay_auto (BelayPermit) permit = belay_semaphore_acquire (shared->semaphore, error);
+        if (permit == NULL)
+          return FALSE;
+        enter (shared);
+        if (i % 3 == 0)
+          belay_yield (NULL);
+        leave (shared);
+      }
+    }
+  return TRUE;
+}
+
+static gpointer
+thread_user (gpointer data)
+{
+  Shared *shared = data;
+
+  for (guint i = 0; i < 300; i++)
+    {
+      g_autoptr (BelayFuture) future = belay_semaphore_acquire_async (shared->semaphore);
+      BelayPermit *permit;
+
+      if (i % 4 == 0)
+        continue; /* dropped, before or after the grant */
+      g_assert_true (belay_future_wait_sync (future, NULL));
+      permit = belay_future_take (future, NULL);
+      enter (shared);
+      leave (shared);
+      belay_release (&permit);
+    }
+  return NULL;
+}
+
+/* Fibers on two loops and a plain thread, with drops: no more inside than permits, and all come back. */
+static gboolean
+test_threads (gpointer data, GError **error)
+{
+  Shared shared = { belay_semaphore_new (PERMITS) };
+  belay_auto (BelayLoop) loop = belay_loop_new ("one");
+  GThread *thread = g_thread_new ("plain", thread_user, &shared);
+  BelayFuture *futures[6];
+  gboolean ok;
+
+  belay_scope_set_release_timeout (belay_scope_current (), -1);
+  for (guint i = 0; i < 3; i++)
+    futures[i] = belay_loop_spawn (loop, loop_user, &shared, NULL);
+  for (guint i = 3; i < 6; i++)
+    futures[i] = belay_spawn (loop_user, &shared);
+  ok = belay_await_ok (belay_future_allv (futures, 6), error);
+  g_thread_join (thread);
+  g_assert_true (ok && belay_close (&loop, error));
+  g_assert_cmpint (shared.inside, ==, 0);
+  g_assert_cmpint (shared.acquired, ==, 6 * 160 + 225);
+  g_assert_cmpuint (belay_semaphore_get_available (shared.semaphore), ==, PERMITS);
+  belay_semaphore_unref (shared.semaphore);
+  return TRUE;
+}
+
+static gboolean
+cancelled_user (gpointer data, GError **error)
+{
+  Shared *shared = data;
+
+  for (;;)
+    {
+      belay_auto (BelayPermit) permit = belay_semaphore_acquire (shared->semaphore, error);
+      if (permit == NULL)
+        return FALSE;
+      enter (shared);
+      leave (shared);
+      if (!belay_yield (error))
+        return FALSE;
+    }
+}
+
+static gboolean
+cancelled_group (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  for (guint i = 0; i < 5; i++)
+    g_assert_true (belay_scope_spawn (scope, cancelled_user, data, NULL));
+  for (guint i = 0; i < 20; i++)
+    belay_yield (NULL);
+  belay_scope_cancel (scope, "enough");
+  belay_scope_close (&scope, NULL);
+  return TRUE;
+}
+
+/* Cancelled on one thread while the other releases. */
+static gboolean
+test_cancel_across_threads (gpointer data, GError **error)
+{
+  Shared shared = { belay_semaphore_new (1) };
+  belay_auto (BelayLoop) loop = belay_loop_new ("one");
+
+  belay_scope_set_release_timeout (belay_scope_current (), -1);
+  for (guint round = 0; round < 50; round++)
+    {
+      BelayFuture *there = belay_loop_spawn (loop, cancelled_group, &shared, NULL);
+      BelayFuture *here = belay_spawn (cancelled_group, &shared);
+
+      g_assert_true (belay_await_ok (belay_future_all (there, here, NULL), error));
+      g_assert_cmpuint (belay_semaphore_get_available (shared.semaphore), ==, 1);
+    }
+  g_assert_true (belay_close (&loop, error));
+  belay_semaphore_unref (shared.semaphore);
+  return TRUE;
+}
+
+int
+main (int argc, char **argv)
+{
+  thing_init (&argc, &argv);
+  thing_add_test ("/semaphore/counts", test_counts);
+  thing_add_test ("/semaphore/does-not-suspend-while-permits-are-free", test_no_suspension);
+  thing_add_test ("/semaphore/bounds-concurrency", test_bound);
+  thing_add_test ("/semaphore/L31-first-come-first-served", test_fifo);
+  thing_add_test ("/semaphore/L31-no-barging", test_no_barging);
+  thing_add_test ("/semaphore/L31-released-permit-is-reserved", test_reserved);
+  thing_add_test ("/semaphore/L31-fibers-and-futures-in-one-queue", test_mixed_fifo);
+  thing_add_test ("/semaphore/L32-cancelled-waiter", test_cancelled_waiter);
+  thing_add_test ("/semaphore/L32-timed-out-waiter", test_timed_out_waiter);
+  thing_add_test ("/semaphore/L32-cancelled-at-each-instant", test_each_instant);
+  thing_add_test ("/semaphore/as-a-future", test_async);
+  thing_add_test ("/semaphore/L32-future-dropped-before-and-after-the-grant", test_async_dropped);
+  thing_add_test ("/semaphore/L32-await-cancelled-at-each-instant", test_async_cancelled);
+  thing_add_plain_test ("/semaphore/from-callback-code", test_callbacks);
+  thing_add_plain_test ("/semaphore/refused-outside-a-fiber", test_outside);
+  thing_add_test ("/semaphore/permits-keep-it-alive", test_last_reference);
+  thing_add_test ("/semaphore/waiters-of-a-dropped-one", test_last_reference_with_waiters);
+  thing_add_test ("/semaphore/cancelled-waiters-of-a-dropped-one", test_last_reference_cancelled);
+  thing_add_test ("/semaphore/boxed", test_boxed);
+  thing_add_test ("/semaphore/permit-in-a-scope", test_in_scope);
+  thing_add_test ("/semaphore/L32-threads", test_threads);
+  thing_add_test ("/semaphore/L32-cancelled-across-threads", test_cancel_across_threads);
+  return g_test_run ();
+}
