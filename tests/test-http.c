@@ -193,7 +193,8 @@ static struct
 {
   GSocketService *service;
   char           *origin;
-  int             n_connections; /* atomic, all three */
+  int             n_connections; /* atomic, all of them */
+  int             n_active;      /* connections that are open */
   int             n_silent;      /* /silent that wait */
   int             n_given_up;    /* /silent that the client has given up */
 } bad;
@@ -213,6 +214,7 @@ on_connection (GThreadedSocketService *service, GSocketConnection *connection, G
   gboolean keep = TRUE;
 
   g_atomic_int_inc (&bad.n_connections);
+  g_atomic_int_inc (&bad.n_active);
   while (keep)
     {
       g_autoptr (GString) request = g_string_new (NULL);
@@ -316,15 +318,34 @@ on_connection (GThreadedSocketService *service, GSocketConnection *connection, G
         }
     }
   g_io_stream_close (G_IO_STREAM (connection), NULL, NULL);
+  g_atomic_int_add (&bad.n_active, -1);
   return TRUE;
 }
 
 /* --- both --- */
 
+/* With a queue for more than the ten that libsoup would let wait: the others come again only after a second or more. */
+static GSocket *
+listening_socket (void)
+{
+  GSocket *socket;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GInetAddress) loopback = g_inet_address_new_loopback (G_SOCKET_FAMILY_IPV4);
+  g_autoptr (GSocketAddress) address = g_inet_socket_address_new (loopback, 0);
+
+  socket = g_socket_new (G_SOCKET_FAMILY_IPV4, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, &error);
+  g_assert_no_error (error);
+  g_assert_true (g_socket_bind (socket, address, FALSE, &error));
+  g_socket_set_listen_backlog (socket, 1000);
+  g_assert_true (g_socket_listen (socket, &error));
+  return socket;
+}
+
 static gpointer
 serve (gpointer data)
 {
   g_autoptr (GError) error = NULL;
+  g_autoptr (GSocket) socket = listening_socket ();
   GSList *uris;
   GUri *uri;
   guint16 port;
@@ -332,7 +353,7 @@ serve (gpointer data)
   g_main_context_push_thread_default (good.context);
   good.server = soup_server_new (NULL, NULL);
   soup_server_add_handler (good.server, NULL, on_request, NULL, NULL);
-  soup_server_listen_local (good.server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, &error);
+  soup_server_listen_socket (good.server, socket, 0, &error);
   g_assert_no_error (error);
   uris = soup_server_get_uris (good.server);
   uri = uris->data;
@@ -340,6 +361,7 @@ serve (gpointer data)
   g_slist_free_full (uris, (GDestroyNotify) g_uri_unref);
 
   bad.service = g_threaded_socket_service_new (-1);
+  g_socket_listener_set_backlog (G_SOCKET_LISTENER (bad.service), 1000);
   port = g_socket_listener_add_any_inet_port (G_SOCKET_LISTENER (bad.service), NULL, &error);
   g_assert_no_error (error);
   g_signal_connect (bad.service, "run", G_CALLBACK (on_connection), NULL);
@@ -1395,11 +1417,19 @@ test_fork (gpointer data, GError **error)
 
 /* --- nothing is left --- */
 
+/* Only with the bad server: libsoup's keeps its end of a connection that the client has closed. */
 static gboolean
 use_everything (gpointer data, GError **error)
 {
-  return test_stale (NULL, error) && test_drop (NULL, error) && test_500 (NULL, error) && test_bad_answers (NULL, error) &&
-         test_dropped_session (NULL, error) && test_close_waits (NULL, error);
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+  Churn many = { session, g_strdup (BAD ("/fine")), 10 };
+  gboolean ok = run_churn (&many, 64, error);
+
+  for (int i = 0; i < 10; i++)
+    belay_future_unref (belay_http_get (session, i % 2 == 0 ? BAD ("/silent") : "http://something.invalid/"));
+  g_free ((char *) many.url);
+  return ok && belay_close (&session, error) && test_stale (NULL, error) && test_bad_answers (NULL, error) &&
+         test_dropped_session (NULL, error) && test_close_is_forced (NULL, error);
 }
 
 static gboolean
@@ -1409,13 +1439,12 @@ test_descriptors (gpointer data, GError **error)
 
   if (!use_everything (NULL, error)) /* what is made once */
     return FALSE;
-  g_assert_true (reaches (get_member, &good.n_active, 0));
-  if (!belay_sleep (200, error)) /* for the servers to see the ends */
-    return FALSE;
+  g_assert_true (reaches (get_atomic, &bad.n_active, 0));
   before = get_n_fds (NULL);
   for (int i = 0; i < 3; i++)
     if (!use_everything (NULL, error))
       return FALSE;
+  g_assert_true (reaches (get_atomic, &bad.n_active, 0));
   g_assert_true (reaches (get_n_fds, NULL, before));
   return TRUE;
 }

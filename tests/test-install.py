@@ -139,6 +139,9 @@ def headers(tmp):
 
 
 def main():
+    if not all((BUILD / 'src' / folder).is_dir() for folder in ('sqlite', 'http')):
+        print('1..0 # SKIP this build has not all libraries')
+        return 0
     steps = [subproject, installed, headers, same]
     print(f'1..{len(steps)}', flush=True)
     failed = 0

@@ -27,6 +27,7 @@ import time
 
 PROGRAM = os.path.join(sys.argv[1], 'examples', 'sitesearch', 'sitesearch')
 SLOWNESS = float(os.environ.get('SLOWNESS', '1'))
+os.environ.setdefault('G_DEBUG', 'fatal-criticals')
 SEED = int(os.environ.get('SEED', random.randrange(1 << 30)))
 MIB = 1024 * 1024
 

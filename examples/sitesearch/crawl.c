@@ -18,8 +18,9 @@
 
 #include <string.h>
 
-/* How many pages may wait to be stored. */
-#define MOST_READY (4 * STORE_BATCH)
+/* How many pages may wait to be stored, and how many bytes of them. */
+#define MOST_READY       (4 * STORE_BATCH)
+#define MOST_READY_BYTES (4 * FETCH_LARGEST)
 
 typedef struct
 {
@@ -31,6 +32,7 @@ typedef struct
   GHashTable         *redirects;   /* name → the redirects that led to it */
   GQueue              queue;       /* names of pages to fetch */
   GQueue              ready;       /* Pages to store (2) */
+  gsize               ready_bytes;
   guint               n_fetchers;  /* that have not ended */
   guint               n_fetching;
   gint64              n_left;      /* before the limit is reached */
@@ -60,11 +62,18 @@ wait_for_bell (Crawl *self, GError **error)
 
 /* --- the fibers --- */
 
+static gboolean
+must_wait (const Crawl *self)
+{
+  return self->ready.length >= MOST_READY || self->ready_bytes >= MOST_READY_BYTES ||
+         (self->n_left > 0 && self->queue.length == 0 && self->n_fetching > 0);
+}
+
 /* TRUE with NULL in @name: there is no more. */
 static gboolean
 next_url (Crawl *self, const char **name, GError **error)
 {
-  while (self->ready.length >= MOST_READY || (self->n_left > 0 && self->queue.length == 0 && self->n_fetching > 0))
+  while (must_wait (self))
     if (!wait_for_bell (self, error))
       return FALSE;
 
@@ -119,6 +128,7 @@ fetch_all (gpointer data, GError **error)
       if (page->leads_to != NULL)
         queue_found (self, page);
       g_queue_push_tail (&self->ready, page);
+      self->ready_bytes += page->bytes;
       ring (self);
     }
   self->n_fetchers--;
@@ -146,7 +156,12 @@ store_all (gpointer data, GError **error)
         if (!wait_for_bell (self, error))
           return FALSE;
       while (self->ready.length > 0 && batch->len < STORE_BATCH)
-        g_ptr_array_add (batch, g_queue_pop_head (&self->ready));
+        {
+          Page *page = g_queue_pop_head (&self->ready);
+
+          self->ready_bytes -= page->bytes;
+          g_ptr_array_add (batch, page);
+        }
       if (batch->len == 0)
         return TRUE;
 
@@ -272,7 +287,7 @@ crawl_site (const CrawlOptions *options, const char *source, const char *start, 
   gboolean ok = resume (&self, error) && run (&self, error);
   progress_erase (&self.progress);
   return ok &&
-         belay_close (&db, error) &&
+         store_close (&db, error) &&
          report_write (report, source, &self.progress, error) &&
          progress_done (&self.progress, error) &&
          check_start (&self, error);

@@ -10,6 +10,9 @@
 #include <libxml/HTMLparser.h>
 #include <string.h>
 
+/* Elements nested deeper than in any honest page end it: libxml2's time grows with the square of the depth. */
+#define DEEPEST 1024
+
 typedef struct
 {
   htmlParserCtxtPtr context;
@@ -142,8 +145,12 @@ on_start (void *data, const xmlChar *name, const xmlChar **attributes)
   Parser *parser = data;
   const char *href;
 
-  if (parser->n_elements++ % 256 == 0 && g_cancellable_is_cancelled (parser->cancellable))
-    xmlStopParser (parser->context);
+  if (parser->open > DEEPEST ||
+      (parser->n_elements++ % 256 == 0 && g_cancellable_is_cancelled (parser->cancellable)))
+    {
+      xmlStopParser (parser->context);
+      return;
+    }
 
   parser->open++;
   append_gap (parser->text);
@@ -288,7 +295,8 @@ page_parse (gpointer data, GError **error)
   g_auto (Parser) parser = { 0 };
   gsize size;
   const char *html = g_bytes_get_data (job->html, &size);
-  gboolean utf8 = job->charset && (!g_ascii_strcasecmp (job->charset, "utf-8") || !g_ascii_strcasecmp (job->charset, "utf8"));
+  const char *charset = job->charset != NULL ? job->charset : "";
+  gboolean utf8 = g_ascii_strcasecmp (charset, "utf-8") == 0 || g_ascii_strcasecmp (charset, "utf8") == 0;
 
   if ((utf8 && !g_utf8_validate_len (html, size, NULL)) || !parser_run (&parser, html, size, job->charset))
     {

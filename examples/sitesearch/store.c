@@ -211,3 +211,11 @@ store_pages (BelaySqlite *db, GPtrArray *pages, GError **error)
          belay_await_ok (belay_sqlite_run (tx, insert_pages, pages), error) &&
          belay_commit (&tx, error);
 }
+
+gboolean
+store_close (BelaySqlite **db, GError **error)
+{
+  /* The close would do it, too, but a close has a deadline and a slow disk does not care. */
+  return belay_await_ok (belay_sqlite_script (*db, "PRAGMA wal_checkpoint (TRUNCATE)"), error) &&
+         belay_close (db, error);
+}

@@ -22,3 +22,5 @@ BelaySqliteRows *store_known   (BelaySqlite *db, GError **error);
 
 /* Stores an array of #Page, and what they lead to, in one transaction. */
 gboolean         store_pages   (BelaySqlite *db, GPtrArray *pages, GError **error);
+/* Closes the connection; all is in the one file then. */
+gboolean         store_close   (BelaySqlite **db, GError **error);

@@ -13,7 +13,8 @@ BELAY_AVAILABLE_IN_1_0 G_DECLARE_FINAL_TYPE (BelayFile, belay_file, BELAY, FILE,
  * belay_file_read_bytes:
  * @path: a file name
  *
- * Reads a whole file. What is in the page cache is read at once; what would block is read by a worker.
+ * Reads a whole file. Up to 128 KiB that are in the page cache are read at once; what would block, or take long, is read
+ * by a worker.
  *
  * Suspends: never itself. Cancellation: owning: a cancelled await returns at once. Threads: any.
  * Errors: %G_FILE_ERROR codes, with the path.
@@ -54,7 +55,9 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_replace (const char *path) BELAY_
  * @file: a file open for writing
  * @bytes: what to append to what was written
  *
- * Writes all of @bytes, after the writes before it.
+ * Writes all of @bytes, after the writes before it. Once called it is not taken back, so that the content has no hole;
+ * after a write that failed, later ones fail with the same error, and so does the commit of a replaced file or the close
+ * of a created one.
  *
  * Suspends: never itself. Cancellation: a write that has begun is finished; an await of it may end before. The file's
  * close waits for it. Threads: any. Errors: %G_FILE_ERROR codes, with the path; %G_IO_ERROR_CLOSED.

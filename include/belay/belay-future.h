@@ -22,7 +22,10 @@ BELAY_AVAILABLE_IN_1_0 GType        belay_future_get_type (void) G_GNUC_CONST;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_ref      (BelayFuture *future);
 BELAY_AVAILABLE_IN_1_0 void         belay_future_unref    (BelayFuture *future);
 
-/* Futures that are known from the start. Each returns (transfer full). Suspends: never. Threads: any. */
+/*
+ * Futures that are known from the start. Each returns (transfer full); a pointer and an error are (transfer full) too, an
+ * object is given a reference and a boxed value copied. Suspends: never. Threads: any.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_done     (void) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_int64    (gint64 value) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_new_double   (double value) BELAY_USE_RESULT;
@@ -104,7 +107,7 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_double  (BelayPromise *pro
 BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_pointer (BelayPromise *promise, gpointer value, GDestroyNotify destroy);
 BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_object  (BelayPromise *promise, gpointer object);
 BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_boxed   (BelayPromise *promise, GType type, gpointer boxed);
-/* The object and boxed value are (transfer full). The resource too: it is taken once; a value that comes too late is released asynchronously. */
+/* Unlike above, objects and boxed values are (transfer full); so is a resource, which is taken once, and closed if nobody does. */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_resource (BelayPromise *promise, gpointer resource);
 BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_reject          (BelayPromise *promise, GError *error);
 
@@ -115,7 +118,7 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_reject          (BelayPromise *pro
  * @data: handed to @func
  *
  * Lets the work behind a promise end early. @func is called at most once, only while the promise is unanswered,
- * by whichever thread drops the last interest; the caller keeps @data valid while the promise lives.
+ * by whichever thread drops the last interest; @data must be valid until the promise has been answered.
  * Set it before the future is given out.
  */
 BELAY_AVAILABLE_IN_1_0 void belay_promise_on_cancel (BelayPromise *promise, GDestroyNotify func, gpointer data);

@@ -20,7 +20,9 @@ G_BEGIN_DECLS
  * ]|
  *
  * What @finish returns decides what the future holds: a gboolean nothing, a number an int64, a string, #GBytes,
- * #GVariant, any other pointer an object. For other kinds use belay_gio_new().
+ * #GVariant, any other pointer an object. A finish function that returns something else (a list, a string array, an
+ * enumeration) must not be used with it. For other kinds use belay_gio_new(). An object or #GBytes can be taken by any
+ * number of takers; a stream, a string, a #GVariant or a resource by one.
  *
  * Cancellation: GIO is given a cancellable, cancelled when nobody is interested any more. Since GIO may still
  * use memory of the caller then, an await returns only when GIO has said so. Threads: one with a main context.

@@ -26,7 +26,7 @@ G_BEGIN_DECLS
  *
  * Suspends: the closing brace does. Compile with -Wjump-misses-init: gcc lets a `goto` or `case` jump past a guard.
  */
-#define belay_auto(Type) __attribute__ ((cleanup (belay_auto_release_##Type))) Type *
+#define belay_auto(Type) __attribute__ ((cleanup (belay_auto_release_##Type), unused)) Type *
 
 /**
  * BELAY_DEFINE_AUTO:

@@ -9,9 +9,11 @@
  *  1. A detached job holds its own future until it is over: that interest keeps it from being taken back.
  *  2. The record has two owners, the job and the call that submits it, since the job may be over before the call knows
  *     the future. Whoever is last frees both.
- *  3. The call shields itself: what it starts is an obligation of the library, not of the calling fiber.
+ *  3. It counts as pending until it is over.
+ *  4. The call shields itself: what it starts is an obligation of the library, not of the calling fiber.
  */
 #include "io/detached.h"
+#include "run/fiber.h"
 
 typedef struct
 {
@@ -40,14 +42,16 @@ detached_unref (gpointer data)
   self->destroy (self->data);
   belay_future_unref (self->future);
   g_free (self);
+  belay_pending_add (-1);
 }
 
 void
 belay_detach (BelaySerial *queue, BelayValueFunc func, gpointer data, GDestroyNotify destroy)
 {
-  belay_auto (BelayShield) shield G_GNUC_UNUSED = belay_in_fiber () ? belay_shield () : NULL;
+  belay_auto (BelayShield) shield = belay_in_fiber () ? belay_shield () : NULL;
   Detached *self = g_new (Detached, 1);
 
+  belay_pending_add (1); /* the end of the program waits for it */
   *self = (Detached) { .refs = 2, .func = func, .data = data, .destroy = destroy };
   self->future = queue != NULL ? belay_serial_run_owned (queue, detached_run, self, detached_unref, NULL)
                                : belay_thread_run_owned (detached_run, self, detached_unref, NULL);

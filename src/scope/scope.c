@@ -233,9 +233,11 @@ cancel (BelayScope *self, const char *reason, gboolean failed)
   belay_spin_lock (&self->lock);
   if (self->state != BELAY_SCOPE_CLOSED)
     {
+      gboolean was_cancelled = failed && belay_limit_is_cancelled (self->inside); /* from outside */
+
       first = belay_limit_cancel (self->inside, reason);
       if (first)
-        self->failed = failed;
+        self->failed = failed && !was_cancelled;
       if (first && self->cancellable != NULL)
         cancellable = g_object_ref (self->cancellable);
     }
