@@ -1669,6 +1669,77 @@ end_cancelled (gpointer data, GError **error)
   return FALSE;
 }
 
+/* The end of a time that all of them have is one error, and nobody's failure. */
+static gboolean
+test_late_group (gpointer data, GError **error)
+{
+  for (guint i = 0; i < 3; i++)
+    {
+      g_autoptr (GError) failure = NULL;
+      g_autoptr (BelayScope) kept = NULL;
+      belay_auto (BelayTimeout) limit = i == 0 ? belay_timeout (20) : NULL;
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+      const GPtrArray *errors;
+
+      kept = belay_scope_ref (scope);
+      if (i > 0)
+        belay_scope_set_timeout (scope, 20);
+      for (guint k = 0; k < 5; k++)
+        g_assert_true (belay_scope_spawn (scope, wait_func, NULL, NULL));
+      if (i == 2) /* one failed before */
+        {
+          belay_auto (Thing) guard = thing_new_failing ("guard", "guard is stuck");
+          g_assert_nonnull (guard);
+        }
+      g_assert_false (belay_scope_close (&scope, &failure));
+      errors = belay_scope_get_errors (kept);
+      g_assert_cmpuint (errors->len, ==, i == 2 ? 2 : 1);
+      g_assert_error ((GError *) errors->pdata[errors->len - 1], G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_assert_true ((limit != NULL) == (i == 0));
+    }
+  return TRUE;
+}
+
+static gboolean
+handle_and_leave (gpointer data, GError **error)
+{
+  belay_auto (BelayTimeout) limit = belay_timeout (20);
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  g_assert_true (belay_scope_spawn (scope, wait_func, NULL, NULL));
+  g_assert_false (belay_sleep (1000, NULL));
+  return belay_timeout_expired (limit); /* what it was to do in that case is done */
+}
+
+/* Who saw the end of the time and dealt with it need not hear of it again from the children. */
+static gboolean
+test_late_group_left (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = thing_outcome (handle_and_leave, NULL);
+
+  g_assert_no_error (failure);
+  return TRUE;
+}
+
+/* Where nobody could see it, it is said. */
+static void
+test_late_stored (void)
+{
+  GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+  BelayScope *scope = belay_scope_for_object (object);
+
+  g_assert_true (belay_scope_spawn (scope, wait_func, NULL, NULL));
+  belay_scope_set_timeout (scope, 5);
+  while (g_main_context_iteration (NULL, FALSE) || belay_get_n_pending () > 0)
+    ;
+  g_usleep (1000);
+  for (guint i = 0; i < 100; i++)
+    g_main_context_iteration (NULL, FALSE);
+  g_object_unref (object);
+  thing_drain ();
+  assert_sunk ("timed out in the scope from GObject");
+}
+
 static gboolean
 test_child_cancelled_alone (gpointer data, GError **error)
 {
@@ -1991,6 +2062,9 @@ main (int argc, char **argv)
   thing_add_test ("/group/L27-child-that-nobody-holds", test_unheld_child_fails);
   thing_add_test ("/group/L27-child-that-somebody-holds", test_held_child_fails);
   thing_add_test ("/group/L27-all-errors", test_all_errors);
+  thing_add_test ("/group/L25-end-of-time-is-one-error", test_late_group);
+  thing_add_test ("/group/L25-end-of-time-was-dealt-with", test_late_group_left);
+  thing_add_plain_test ("/group/L25-end-of-time-that-nobody-saw", test_late_stored);
   thing_add_test ("/group/L27-child-cancelled-alone", test_child_cancelled_alone);
   thing_add_test ("/group/L10-cancelled-while-it-joins", test_cancelled_in_join);
   thing_add_test ("/group/L28-spawn-while-closing", test_spawn_while_closing);

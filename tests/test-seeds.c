@@ -367,7 +367,8 @@ expression (int depth, Outcome *outcome)
   switch (kind)
     {
     default:
-      outcome->when = ++instants * 7 % 101 * 1000 + instants % 7 * 101000;
+      instants++;
+      outcome->when = instants * 7 % 101 * 1000 + instants % 7 * 101000;
       outcome->value = chance (4) ? chance (1000) : -1;
       return belay_future_then (belay_future_delay (outcome->when / 1000), say, GINT_TO_POINTER ((int) outcome->value), NULL);
     case 1:

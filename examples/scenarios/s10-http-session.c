@@ -59,6 +59,7 @@ static gboolean
 serve_and_print_keys (gpointer data, GError **error)
 {
   g_autoptr (SoupServer) server = soup_server_new (NULL, NULL);
+
   soup_server_add_handler (server, NULL, answer, NULL, NULL);
   if (!soup_server_listen_local (server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, error))
     return FALSE;

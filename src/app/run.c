@@ -10,6 +10,7 @@
  */
 #include "scope/scope-private.h"
 
+#include <errno.h>
 #include <glib-unix.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -63,6 +64,12 @@ on_drain_timeout (gpointer data)
 {
   *(gboolean *) data = TRUE;
   return G_SOURCE_REMOVE;
+}
+
+static const char *
+program_name (void)
+{
+  return g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name;
 }
 
 /* TRUE when nothing is left. */
@@ -130,10 +137,10 @@ belay_run (BelayFunc func, gpointer data)
   if (self.signal != 0)
     status = 128 + self.signal;
   else if (error != NULL)
-    g_printerr ("%s: %s\n", g_get_prgname () != NULL ? g_get_prgname () : "belay", error->message);
+    g_printerr ("%s: %s\n", program_name (), error->message);
   if (!drain ())
     {
-      g_printerr ("%s: %u releases did not end within %d seconds\n", g_get_prgname () != NULL ? g_get_prgname () : "belay",
+      g_printerr ("%s: %u releases did not end within %d seconds\n", program_name (),
                   belay_get_n_pending (), DRAIN);
       if (status == 0)
         status = 70; /* EX_SOFTWARE */

@@ -129,7 +129,7 @@ add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
         return;
       error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, why);
     }
-  else if (reason == BELAY_REASON_DEADLINE && self->body != NULL)
+  else if ((reason == BELAY_REASON_DEADLINE && self->body != NULL) || self->child_late)
     {
       error = g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
                            self->site != NULL ? self->site : "?");
@@ -139,7 +139,8 @@ add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
       return;
     }
   belay_scope_add_error (self, error);
-  self->interruption = error;
+  if (self->body != NULL || reason == BELAY_REASON_CANCELLED)
+    self->interruption = error;
   if (reason == BELAY_REASON_CANCELLED)
     g_ptr_array_insert (self->errors, 0, g_ptr_array_steal_index (self->errors, self->errors->len - 1));
 }
@@ -185,10 +186,12 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
     {
       if (limit->observed != 0)
         reason = (BelayReason) limit->observed;
+      else if (reason == BELAY_REASON_OK && self->child_cancelled && !self->failed && belay_limit_is_cancelled (limit))
+        reason = BELAY_REASON_CANCELLED;
       else if (self->errors != NULL && self->errors->len > 0)
         reason = BELAY_REASON_ERROR;
-      else if (reason == BELAY_REASON_OK && self->child_cancelled && belay_limit_is_cancelled (limit))
-        reason = BELAY_REASON_CANCELLED;
+      else if (reason == BELAY_REASON_OK && self->child_late)
+        reason = BELAY_REASON_DEADLINE;
     }
   add_interruption (self, limit, reason);
   belay_spin_lock (&self->lock);

@@ -27,6 +27,7 @@ struct _BelayTask
   BelayScope    *scope;
   BelayTask     *prev, *next;  /* the scope's lock */
   gboolean       group;        /* its failure is the scope's, whoever holds the future */
+  gboolean       late;         /* it was stopped by a deadline around it */
 };
 
 typedef enum { BELAY_SCOPE_OPEN, BELAY_SCOPE_JOINING, BELAY_SCOPE_RELEASING, BELAY_SCOPE_CLOSED } BelayScopeState;
@@ -54,6 +55,7 @@ struct _BelayScope
   GPtrArray      *errors;          /* of GError */
   const GError   *interruption;    /* that of `errors` which only says that the body was cancelled or out of time */
   gboolean        child_cancelled; /* a child ended CANCELLED */
+  gboolean        child_late;      /* a child was stopped by a deadline of the scope's, or around it */
   gboolean        failed;          /* it was cancelled because a member failed */
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */

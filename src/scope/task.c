@@ -48,7 +48,11 @@ conclude (BelayTask *self, gpointer value, GError *error)
         belay_value_clear (BELAY_KIND_POINTER, (BelayValue) { .p = value }, (BelayAux) { .destroy = self->destroy });
       if (scope != NULL && cancelled)
         scope->child_cancelled = TRUE;
-      if (!taken && !cancelled)
+      if (scope != NULL && self->late)
+        scope->child_late = TRUE;
+      if (!taken && self->late && scope != NULL)
+        atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN); /* the scope says it for all */
+      else if (!taken && !cancelled)
         {
           atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
           if (scope != NULL)
@@ -63,6 +67,22 @@ conclude (BelayTask *self, gpointer value, GError *error)
   else
     belay_pending_add (-1);
   belay_future_unref_writer (future);
+}
+
+/* Whether what stopped the fiber was the deadline of something around it, which the others there have, too. */
+static gboolean
+is_late (BelayTask *self, const GError *error)
+{
+  gint64 now;
+
+  if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT) ||
+      self->fiber.stack->root.observed != BELAY_REASON_DEADLINE)
+    return FALSE;
+  now = belay_now ();
+  for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+    if (atomic_load_explicit (&limit->deadline, memory_order_acquire) <= now)
+      return TRUE;
+  return FALSE;
 }
 
 /* What is called from here on, a destroy function say, is in no fiber any more. */
@@ -174,6 +194,7 @@ task_entry (BelayFiber *fiber)
     }
   if (G_UNLIKELY (fiber->future.mark == BELAY_FIBER_STILLBORN || !belay_limit_check (fiber, fiber->site, &error)))
     {
+      self->late = error != NULL && is_late (self, error);
       leave_stack (fiber);
       if (error == NULL)
         error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "cancelled before it began");
@@ -195,7 +216,10 @@ task_entry (BelayFiber *fiber)
   drop_data (self);
 
   if (G_UNLIKELY (stack->scope != NULL || stack->root.observed != 0))
-    error = end_scope (self, stack, error);
+    {
+      error = end_scope (self, stack, error);
+      self->late = error != NULL && is_late (self, error);
+    }
   leave_stack (fiber);
   conclude (self, value, error);
 }
@@ -250,6 +274,7 @@ belay_task_new (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayV
   self->destroy = destroy;
   self->scope = NULL;
   self->group = FALSE;
+  self->late = FALSE;
   return self;
 }
 

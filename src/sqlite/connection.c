@@ -234,7 +234,7 @@ operation_cancelled (gpointer data)
   if (taken_back)
     {
       belay_sqlite_operation_fail_cancelled (op);
-      belay_sqlite_operation_answer (op);
+      belay_sqlite_operation_answer (op, NULL);
     }
   if (start)
     belay_sqlite_pump_start (connection, number);
@@ -303,7 +303,7 @@ belay_sqlite_level_submit (SqliteLevel *level, SqliteOperation *op)
         {
           belay_sqlite_operation_fail_closed (op);
         }
-      belay_sqlite_operation_answer (op);
+      belay_sqlite_operation_answer (op, NULL);
     }
   return future;
 }
@@ -419,6 +419,7 @@ belay_sqlite_connection_unref (SqliteConnection *connection)
   g_assert (connection->top == &connection->root && connection->root.first == NULL);
   belay_sqlite_connection_shut (connection);
   belay_sqlite_packer_clear (&connection->packer);
+  g_free (atomic_load_explicit (&connection->spare, memory_order_acquire));
   pthread_mutex_destroy (&connection->lock);
   g_clear_error (&connection->broken);
   g_clear_pointer (&connection->pump, belay_future_unref);

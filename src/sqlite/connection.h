@@ -30,6 +30,7 @@ struct _SqliteConnection
   char           *path;
   gint64          busy_timeout; /* µs; 0: do not wait */
 
+  _Atomic (SqliteOperation *) spare; /* the memory of one that is over; see belay_sqlite_operation_new() */
   pthread_mutex_t  lock;
   SqliteLevel      root;    /* depth 0 */
   SqliteLevel     *top;     /* the innermost open level: what runs is its */

@@ -16,15 +16,28 @@
 #include "connection.h"
 #include "sqlite-error.h"
 
+/* A new operation is made by the caller's thread and freed by a worker, over and over, which is what malloc() is worst at:
+ * so each connection keeps the memory of one that is over for the next. */
+#define SPARE 256
+
 SqliteOperation *
 belay_sqlite_operation_new (gsize size, SqliteKind kind, SqliteLevel *level, gboolean promise,
                             SqliteOutcome (*run) (SqliteConnection *, SqliteOperation *))
 {
-  SqliteOperation *op = g_try_malloc (size);
+  SqliteOperation *op = NULL;
 
+  if (size <= SPARE)
+    {
+      size = SPARE;
+      if (kind == BELAY_SQLITE_WORK)
+        op = atomic_exchange_explicit (&level->connection->spare, NULL, memory_order_acquire);
+    }
+  if (op == NULL)
+    op = g_try_malloc (size);
   if (op == NULL)
     return NULL;
   memset (op, 0, sizeof *op);
+  op->size = (guint) MIN (size, G_MAXUINT);
   op->kind = (guint8) kind;
   op->level = level;
   op->run = run;
@@ -56,8 +69,9 @@ clear_result (SqliteOperation *op)
   op->result_kind = BELAY_SQLITE_NOTHING;
 }
 
-void
-belay_sqlite_operation_free (SqliteOperation *op)
+/* Its level may be gone; @connection, when it is not NULL, is the caller's, and gets the memory. */
+static void
+operation_free (SqliteOperation *op, SqliteConnection *connection)
 {
   clear_result (op);
   if (op->free_data != NULL)
@@ -67,6 +81,8 @@ belay_sqlite_operation_free (SqliteOperation *op)
     belay_promise_unref (op->promise);
   if (op->context != NULL)
     g_main_context_unref (op->context);
+  if (connection != NULL && op->size == SPARE)
+    op = atomic_exchange_explicit (&connection->spare, op, memory_order_acq_rel);
   g_free (op);
 }
 
@@ -108,7 +124,7 @@ belay_sqlite_operation_fail_closed (SqliteOperation *op)
 }
 
 void
-belay_sqlite_operation_answer (SqliteOperation *op)
+belay_sqlite_operation_answer (SqliteOperation *op, SqliteConnection *connection)
 {
   BelayPromise *promise = op->promise;
 
@@ -125,7 +141,7 @@ belay_sqlite_operation_answer (SqliteOperation *op)
       if (op->result_kind == BELAY_SQLITE_FAILURE)
         belay_future_unref (belay_future_new_error (g_steal_pointer (&op->result.error)));
       op->result_kind = BELAY_SQLITE_NOTHING;
-      belay_sqlite_operation_free (op);
+      operation_free (op, connection);
       return;
     }
   switch ((SqliteResult) op->result_kind)
@@ -150,7 +166,7 @@ belay_sqlite_operation_answer (SqliteOperation *op)
       break;
     }
   op->result_kind = BELAY_SQLITE_NOTHING; /* the promise has it */
-  belay_sqlite_operation_free (op);
+  operation_free (op, connection);
 }
 
 void
@@ -163,6 +179,6 @@ belay_sqlite_operations_refuse (SqliteOperation *dropped)
       dropped = op->next;
       if (op->kind != BELAY_SQLITE_END)
         belay_sqlite_operation_fail_closed (op);
-      belay_sqlite_operation_answer (op);
+      belay_sqlite_operation_answer (op, NULL);
     }
 }

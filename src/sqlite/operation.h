@@ -60,6 +60,7 @@ struct _SqliteOperation
   guint8           refused;     /* the level was ending when its turn came */
   guint8           in_vain;     /* it opened or began something that nobody wants any more */
   guint8           autocommit;  /* whether no transaction was open when it first ran */
+  guint            size;        /* of the block */
   SqliteLevel     *begun;      /* by a BEGIN that succeeded (borrowed from its handle) */
   guint            n_attempts; /* that met a lock */
   int              busy_code;
@@ -78,7 +79,6 @@ struct _SqliteOperation
 /* An operation of @size bytes, of which the head is set up. NULL: no memory. */
 SqliteOperation *belay_sqlite_operation_new  (gsize size, SqliteKind kind, SqliteLevel *level, gboolean promise,
                                               SqliteOutcome (*run) (SqliteConnection *, SqliteOperation *));
-void             belay_sqlite_operation_free (SqliteOperation *op);
 /* Sets its result to @error (transfer full). */
 SqliteOutcome    belay_sqlite_operation_fail (SqliteOperation *op, GError *error);
 /* Sets its outcome to what SQLite said, with @code, of @sql: a failure, or that it met a lock. */
@@ -86,7 +86,7 @@ SqliteOutcome    belay_sqlite_operation_fail_code (SqliteConnection *connection,
 /* Sets its result to G_IO_ERROR_CANCELLED, or to G_IO_ERROR_CLOSED of its level. */
 void             belay_sqlite_operation_fail_cancelled (SqliteOperation *op);
 void             belay_sqlite_operation_fail_closed    (SqliteOperation *op);
-/* Tells the one who waits, under no lock, and frees it. */
-void             belay_sqlite_operation_answer         (SqliteOperation *op);
+/* Tells the one who waits, under no lock, and frees it; its memory goes to @connection, if the caller holds that. */
+void             belay_sqlite_operation_answer         (SqliteOperation *op, SqliteConnection *connection);
 /* The same for a list of those that were taken out of a queue: they are refused, or, if an END, have come about. */
 void             belay_sqlite_operations_refuse        (SqliteOperation *dropped);

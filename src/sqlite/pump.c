@@ -253,7 +253,7 @@ pump (gpointer data, GError **error)
       pthread_mutex_unlock (&connection->lock);
 
       if (op != NULL)
-        belay_sqlite_operation_answer (op); /* one by one: a result does not wait for those behind it */
+        belay_sqlite_operation_answer (op, connection); /* one by one: a result does not wait for those behind it */
       if (G_UNLIKELY (dropped != NULL))
         belay_sqlite_operations_refuse (dropped);
       if (G_UNLIKELY (left != NULL))

@@ -78,17 +78,16 @@ belay_sqlite_names_new (sqlite3_stmt *stmt)
   return names;
 }
 
-SqliteNames *
-belay_sqlite_names_ref (SqliteNames *names)
+void
+belay_sqlite_names_ref (SqliteNames *names, guint n)
 {
-  belay_sqlite_refs_take (&names->refs);
-  return names;
+  atomic_fetch_add_explicit (&names->refs, (int) n, memory_order_relaxed);
 }
 
 void
-belay_sqlite_names_unref (SqliteNames *names)
+belay_sqlite_names_unref (SqliteNames *names, guint n)
 {
-  if (belay_sqlite_refs_drop (&names->refs))
+  if (atomic_fetch_sub_explicit (&names->refs, (int) n, memory_order_acq_rel) == (int) n)
     g_free (names);
 }
 
@@ -305,7 +304,7 @@ belay_sqlite_packer_finish (SqlitePacker *packer, SqliteNames *names)
   atomic_init (&rows->refs, 1);
   rows->n_rows = packer->n_rows;
   rows->n_columns = names->n;
-  rows->names = belay_sqlite_names_ref (names);
+  rows->names = names;
   rows->converted = NULL;
   rows->offsets = offsets;
 
@@ -333,7 +332,7 @@ belay_sqlite_rows_unref (BelaySqliteRows *rows)
   g_return_if_fail (rows != NULL);
   if (!belay_sqlite_refs_drop (&rows->refs))
     return;
-  belay_sqlite_names_unref (rows->names);
+  belay_sqlite_names_unref (rows->names, 1);
   g_clear_pointer (&rows->converted, g_hash_table_unref);
   g_free (rows);
 }

@@ -15,8 +15,8 @@ typedef struct
 } SqliteNames;
 
 SqliteNames *belay_sqlite_names_new   (sqlite3_stmt *stmt);
-SqliteNames *belay_sqlite_names_ref   (SqliteNames *names);
-void         belay_sqlite_names_unref (SqliteNames *names);
+void         belay_sqlite_names_ref   (SqliteNames *names, guint n);
+void         belay_sqlite_names_unref (SqliteNames *names, guint n);
 
 /* Belongs to a connection, and is used for one result after another. Clear it before the first. */
 typedef struct
@@ -31,6 +31,6 @@ typedef struct
 gboolean         belay_sqlite_packer_begin  (SqlitePacker *packer);
 /* Adds the row that @stmt stands on. SQLITE_OK, _NOMEM or _TOOBIG. */
 int              belay_sqlite_packer_add    (SqlitePacker *packer, sqlite3_stmt *stmt, guint n_columns);
-/* Ends it (transfer full). NULL: no memory. */
+/* Ends it (transfer full), and consumes the reference to @names unless there is no memory: then it is NULL. */
 BelaySqliteRows *belay_sqlite_packer_finish (SqlitePacker *packer, SqliteNames *names);
 void             belay_sqlite_packer_clear  (SqlitePacker *packer);

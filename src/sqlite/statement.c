@@ -13,6 +13,8 @@
  *      Their names are made again when its counter says so.
  *  C5  A PRAGMA may take effect while it is prepared, and may refuse to within a transaction; so it is prepared each time
  *      that it is run, and after the caller was told that it is no SELECT. The same goes for whatever is not known better.
+ *  C6  Each result takes a reference to the names, and another thread drops it. So that the count does not travel between
+ *      processors each time, STOCK references are taken at once, and given away one by one.
  */
 #include "statement.h"
 
@@ -20,6 +22,7 @@
 
 #include <string.h>
 
+#define STOCK      256
 #define KEPT       64
 #define KEPT_BYTES (1024 * 1024) /* of text: what is generated, and never comes again, is long */
 
@@ -67,10 +70,19 @@ list_remove (SqliteCache *cache, SqliteStatement *statement)
 }
 
 static void
+drop_names (SqliteStatement *statement)
+{
+  if (statement->names != NULL)
+    belay_sqlite_names_unref (statement->names, statement->n_names + 1);
+  statement->names = NULL;
+  statement->n_names = 0;
+}
+
+static void
 free_statement (SqliteStatement *statement)
 {
   sqlite3_finalize (statement->stmt);
-  g_clear_pointer (&statement->names, belay_sqlite_names_unref);
+  drop_names (statement);
   g_free (statement);
 }
 
@@ -245,9 +257,21 @@ belay_sqlite_statement_names (SqliteStatement *statement)
 
   if (statement->names == NULL || statement->n_prepared != n_prepared) /* C4 */
     {
-      g_clear_pointer (&statement->names, belay_sqlite_names_unref);
+      drop_names (statement);
       statement->names = belay_sqlite_names_new (statement->stmt);
       statement->n_prepared = n_prepared;
     }
+  return statement->names;
+}
+
+SqliteNames *
+belay_sqlite_statement_ref_names (SqliteStatement *statement)
+{
+  if (statement->n_names == 0)
+    {
+      belay_sqlite_names_ref (statement->names, STOCK);
+      statement->n_names = STOCK;
+    }
+  statement->n_names--;
   return statement->names;
 }

@@ -18,6 +18,7 @@ struct _SqliteStatement
   gboolean         is_select;    /* read_only, and its text says so, too: it may share a read transaction */
   int              n_prepared;   /* how often SQLite had prepared it again when @names was made */
   SqliteNames     *names;        /* of the columns; NULL until asked for */
+  guint            n_names;      /* references to them that are ours to give away: C6 */
   char             sql[];
 };
 
@@ -46,4 +47,6 @@ SqliteStatement *belay_sqlite_cache_add       (SqliteCache *cache, sqlite3 *hand
 void             belay_sqlite_cache_clear    (SqliteCache *cache);
 
 /* The names of its columns (borrowed), as they are since its last step. */
-SqliteNames     *belay_sqlite_statement_names (SqliteStatement *statement);
+SqliteNames     *belay_sqlite_statement_names     (SqliteStatement *statement);
+/* A reference to them. */
+SqliteNames     *belay_sqlite_statement_ref_names (SqliteStatement *statement);

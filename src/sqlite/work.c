@@ -77,9 +77,13 @@ take_rows (SqliteConnection *connection, StatementOperation *self, SqliteStateme
     }
   if (code != SQLITE_DONE)
     return code;
+  names = belay_sqlite_statement_ref_names (statement);
   self->op.result.rows = belay_sqlite_packer_finish (packer, names);
   if (self->op.result.rows == NULL)
-    return SQLITE_NOMEM;
+    {
+      belay_sqlite_names_unref (names, 1);
+      return SQLITE_NOMEM;
+    }
   self->op.result_kind = BELAY_SQLITE_ROWS;
   return SQLITE_DONE;
 }
