@@ -723,8 +723,10 @@ def main():
                 print(f'ok {number} {name} # SKIP {reason}', flush=True)
             except Exception as error:
                 failures += 1
-                lines = f'{type(error).__name__}: {error} (line {find_line(error)})'.splitlines()
-                print(f'not ok {number} {name}\n' + '\n'.join('# ' + line for line in lines), flush=True)
+                said = f'line {find_line(error)}: {type(error).__name__}: {error}'.replace('\\n', '\n')
+                print(f'not ok {number} {name}')
+                for line in said.splitlines()[:30]:
+                    print('# ' + line[:500], flush=True)
     return 1 if failures else 0
 
 

@@ -118,6 +118,7 @@ belay_http_life_end (BelayHttpMulti *self)
       belay_promise_unref (i->data);
     }
   g_slist_free (closers);
+  belay_http_fence ();
   g_source_unref (&self->source);
 }
 

@@ -60,6 +60,13 @@ belay_http_unlock (void)
   pthread_mutex_unlock (&lock);
 }
 
+void
+belay_http_fence (void)
+{
+  belay_http_lock ();
+  belay_http_unlock ();
+}
+
 /* --- boxes --- */
 
 void

@@ -31,6 +31,11 @@ typedef struct
 /* The one lock of the library. Nothing is called under it that could call back. */
 void              belay_http_lock           (void);
 void              belay_http_unlock         (void);
+/*
+ * Between what one thread did with a multi and another's freeing of it. The count of references orders the two, but it
+ * is GLib's, which the thread sanitizer does not see into.
+ */
+void              belay_http_fence          (void);
 
 void              belay_http_mail_init      (BelayHttpMailbox *box);
 /* FALSE when the box is closed: @what is still the caller's. The caller wakes the context. */

@@ -340,6 +340,7 @@ multi_finalize (GSource *source)
 {
   BelayHttpMulti *self = (BelayHttpMulti *) source;
 
+  belay_http_fence ();
   g_assert (self->ended);
   belay_http_settings_unref (self->settings);
 }

@@ -33,6 +33,7 @@
  * continuation on the future, the handler on the cancellable, and an idle source. A follow: the handler holds the scope, the
  * scope holds a weak reference to the cancellable, so neither keeps the other.
  */
+#include "run/context.h"
 #include "io/detached.h"
 
 /* --- a GIO operation becomes a future --- */
@@ -74,6 +75,7 @@ belay_gio_new (BelayGioKind kind, GCallback finish)
 {
   BelayGioCall *call = g_new0 (BelayGioCall, 1);
 
+  belay_clock_hold (1); /* GIO's threads know nothing of a virtual clock */
   call->refs = 2;
   call->kind = kind;
   call->finish = finish;
@@ -223,6 +225,7 @@ belay_gio_ready (GObject *source, GAsyncResult *result, gpointer data)
     g_task_set_check_cancellable (G_TASK (result), FALSE); /* invariant 6 */
   finish_call (call, source, result);
   call_unref (call);
+  belay_clock_hold (-1);
 }
 
 /* --- a future becomes a GIO operation --- */

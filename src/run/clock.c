@@ -14,6 +14,7 @@
 gboolean belay_clock_virtual;
 guint32 belay_context_seed;
 static _Atomic (gint64) virtual_now;
+static atomic_int holds;
 
 /* The coarse clock lags by one tick of the kernel, 10 ms at most. */
 #define COARSE_LAG 20000
@@ -55,6 +56,18 @@ belay_clock_advance_to (gint64 when)
 {
   if (when > atomic_load_explicit (&virtual_now, memory_order_relaxed))
     atomic_store_explicit (&virtual_now, when, memory_order_relaxed);
+}
+
+void
+belay_clock_hold (int n)
+{
+  atomic_fetch_add_explicit (&holds, n, memory_order_relaxed);
+}
+
+gboolean
+belay_clock_is_held (void)
+{
+  return atomic_load_explicit (&holds, memory_order_relaxed) > 0;
 }
 
 static gpointer

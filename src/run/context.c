@@ -250,7 +250,7 @@ context_prepare (GSource *source, int *timeout)
         {
           *timeout = (int) MIN ((left + 999) / 1000, G_MAXINT);
         }
-      else if (!belay_context_has_jobs (self))
+      else if (!belay_context_has_jobs (self) && !belay_clock_is_held ())
         {
           /* The clock jumps when a whole turn of the main loop found nothing else to do. */
           if (self->was_idle)

@@ -109,6 +109,9 @@ void          belay_timer_disarm         (BelayContext *context, BelayTimer *tim
 extern gboolean belay_clock_virtual;
 void          belay_clock_set_virtual    (gboolean is_virtual);
 void          belay_clock_advance_to     (gint64 when);
+/* Work outside the library that a virtual clock stands still for: 1 when it begins, -1 when it has ended. */
+void          belay_clock_hold           (int n);
+gboolean      belay_clock_is_held        (void);
 /* TRUE when @when is surely not yet reached; costs a fraction of reading the clock. */
 gboolean      belay_clock_surely_before  (gint64 when);
 /* The seed that new contexts choose by, 0 for none. */
