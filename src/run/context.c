@@ -18,7 +18,8 @@
  *   3. The GMainContext owns the source, the source owns a reference to the context; the context's pointer back is
  *      weak and cleared under `lock` when the source goes.
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
- *      thread costs 27 µs to wake. Never on a single processor, never with nothing in flight.
+ *      thread costs 27 µs to wake. On a single processor
+ *      it gives that up a few times instead; with nothing in flight it does neither.
  */
 #include "run/context.h"
 #include "run/fiber.h"
@@ -206,9 +207,12 @@ static gboolean
 spin_for_remote (BelayContext *self)
 {
   gint64 end = 0;
+  BelaySpin how = belay_workers_are_quick () ? belay_spin_how () : BELAY_SPIN_NOT;
 
-  if (!belay_spin_allowed () || !belay_workers_are_quick ())
+  if (how == BELAY_SPIN_NOT)
     return FALSE;
+  if (how == BELAY_SPIN_YIELD)
+    return belay_spin_by_yielding ((atomic_uintptr_t *) &self->remote);
   for (;;)
     {
       int cpu = belay_spin_cpu ();

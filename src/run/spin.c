@@ -28,12 +28,14 @@ count_processors (gpointer unused)
   return GINT_TO_POINTER (n);
 }
 
-gboolean
-belay_spin_allowed (void)
+BelaySpin
+belay_spin_how (void)
 {
   static GOnce once = G_ONCE_INIT;
 
-  return GPOINTER_TO_INT (g_once (&once, count_processors, NULL)) > 1 && !belay_clock_virtual;
+  if (G_UNLIKELY (belay_clock_virtual))
+    return BELAY_SPIN_NOT;
+  return GPOINTER_TO_INT (g_once (&once, count_processors, NULL)) > 1 ? BELAY_SPIN_AWAKE : BELAY_SPIN_YIELD;
 }
 
 int

@@ -17,8 +17,16 @@ extern atomic_int belay_spin_worker_cpu;
 /* Where a loop last spun; -1 unknown. */
 extern atomic_int belay_spin_loop_cpu;
 
-/* FALSE on a single processor, under valgrind, and with the virtual clock. */
-gboolean belay_spin_allowed (void);
+typedef enum
+{
+  BELAY_SPIN_NOT,   /* with the virtual clock */
+  BELAY_SPIN_YIELD, /* on a single processor, and under valgrind: only giving it up a few times can help */
+  BELAY_SPIN_AWAKE
+} BelaySpin;
+
+BelaySpin belay_spin_how   (void);
+
+#define BELAY_SPIN_YIELDS 4
 
 /* The processor of this thread. A plain load where the C library has registered restartable sequences. */
 int      belay_spin_cpu     (void);
@@ -50,6 +58,19 @@ static inline void
 belay_spin_unlock (atomic_flag *lock)
 {
   atomic_flag_clear_explicit (lock, memory_order_release);
+}
+
+/* TRUE when @word is not 0 after others had the processor. */
+static inline gboolean
+belay_spin_by_yielding (atomic_uintptr_t *word)
+{
+  for (int i = 0; i < BELAY_SPIN_YIELDS; i++)
+    {
+      sched_yield ();
+      if (atomic_load_explicit (word, memory_order_relaxed) != 0)
+        return TRUE;
+    }
+  return FALSE;
 }
 
 /* Looks at @word a few times; TRUE when it is not 0. */

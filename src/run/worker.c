@@ -119,11 +119,18 @@ wake_one (void)
 static gboolean
 spin_for_work (void)
 {
+  BelaySpin how = belay_spin_how ();
   gint64 end = 0;
   gboolean found = FALSE;
 
-  if (!belay_spin_allowed () || atomic_exchange (&spinning, TRUE))
+  if (how == BELAY_SPIN_NOT || atomic_exchange (&spinning, TRUE))
     return FALSE;
+  if (how == BELAY_SPIN_YIELD)
+    {
+      found = belay_spin_by_yielding (&queue.n);
+      atomic_store (&spinning, FALSE);
+      return found || atomic_load (&queue.n) != 0;
+    }
   for (;;)
     {
       int cpu = belay_spin_cpu ();
