@@ -8,14 +8,15 @@
 #include <belay/belay.h>
 
 static gpointer
-checksum (gpointer stream, GError **error)
+checksum (gpointer data, GError **error)
 {
+  GInputStream *stream = data;
   g_autoptr (GChecksum) sum = g_checksum_new (G_CHECKSUM_SHA1);
 
   for (;;)
     {
-      g_autoptr (GBytes) piece = belay_await (BELAY_GIO (g_input_stream_read_bytes_async, g_input_stream_read_bytes_finish,
-                                                         G_INPUT_STREAM (stream), 4, G_PRIORITY_DEFAULT), error);
+      g_autoptr (GBytes) piece = belay_await (
+        BELAY_GIO (g_input_stream_read_bytes_async, g_input_stream_read_bytes_finish, stream, 4, 0), error);
       if (piece == NULL)
         return NULL;
       if (g_bytes_get_size (piece) == 0)

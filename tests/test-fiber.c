@@ -1547,9 +1547,7 @@ on_segv (int number, siginfo_t *info, void *context)
 static gboolean
 overflow (gpointer data, GError **error)
 {
-  char here;
-
-  fiber_stack = &here;
+  fiber_stack = __builtin_frame_address (0);
   use_stack (16 * 1024 * 1024);
   return TRUE;
 }

@@ -1387,7 +1387,7 @@ on_closed (BelayFuture *done, gpointer data, GError **error)
 static void
 test_outside_close_start (void)
 {
-  g_autoptr (BelayScope) scope = belay_scope_new (), keep = belay_scope_ref (scope);
+  BelayScope *scope = belay_scope_new ();
   Thing *a = thing_new_slow ("a", 10);
   Thing *b = thing_new_failing ("b", "b is stuck");
 

@@ -297,6 +297,8 @@ begin (Result *result, const char *name)
   g_auto (GStrv) environment = g_environ_unsetenv (g_environ_unsetenv (g_get_environ (), "BELAY_DEBUG"), "G_DEBUG");
   g_autoptr (GError) error = NULL;
 
+  if (g_str_has_prefix (name, "undrained")) /* which leaks by its nature */
+    environment = g_environ_setenv (environment, "ASAN_OPTIONS", "detect_leaks=0", TRUE);
   g_assert_true (g_spawn_async_with_pipes (NULL, (char **) argv, environment, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
                                            &result->pid, NULL, &result->out_fd, &result->err_fd, &error));
   g_assert_no_error (error);

@@ -814,7 +814,6 @@ test_close_from_other_home (gpointer data, GError **error)
 {
   belay_auto (BelayLoop) loop = belay_loop_new ("other");
   BelayScope *scope = belay_scope_new ();
-  g_autoptr (BelayScope) kept = belay_scope_ref (scope);
   Child child = { "child", 10 };
   BelayFuture *closings[2];
 
@@ -1084,7 +1083,6 @@ test_cancel_is_a_level (gpointer data, GError **error)
 static gboolean
 test_cancel_before_entering (gpointer data, GError **error)
 {
-  g_autoptr (GError) failure = NULL;
   belay_auto (BelayScope) stored = belay_scope_new ();
   int destroyed = 0;
 

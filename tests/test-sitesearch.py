@@ -92,7 +92,7 @@ def pages(db, columns='status, title, links, bytes, error'):
 
 
 def texts(db):
-    return dict(query(db, 'SELECT pages.url, pages_fts.text FROM pages JOIN pages_fts ON pages_fts.rowid = pages.rowid'))
+    return dict(query(db, 'SELECT url, text FROM pages JOIN pages_fts ON pages_fts.rowid = pages.rowid'))
 
 
 def whole_index(db):
@@ -196,7 +196,8 @@ def test_folder(tmp):
           index=html('The  first\n page', 'Hello <b>big</b> world', 'second.html', 'second.html#part', 'sub/third.html',
                      'missing.html', 'picture.png', 'http://elsewhere.invalid/', 'mailto:a@b', ''),
           second=html('Second', 'apples', 'index.html', './sub/../second.html', 'sub'),
-          sub__third=html('Third &amp; last', '<script>var pears;</script>oranges<noscript>no</noscript>', '../index.html'),
+          sub__third=html('Third &amp; last', '<script>var pears;</script>oranges<noscript>no</noscript>',
+                          '../index.html'),
           sub__index=html('Index of sub', 'plums'))
     (folder / 'picture.png').write_bytes(b'\x89PNG')
     db = tmp / 'x.db'
@@ -256,7 +257,8 @@ def test_folder_without_index(tmp):
 
 def test_folder_is_not_left(tmp):
     (tmp / 'secret.html').write_text(html('Secret', 'treasure'))
-    write(tmp / 'site', index=html('I', 'i', '../secret.html', '%2e%2e/secret.html', '/..%2fsecret.html', '/%2e%2e%2fsecret.html'))
+    links = ['../secret.html', '%2e%2e/secret.html', '/..%2fsecret.html', '/%2e%2e%2fsecret.html']
+    write(tmp / 'site', index=html('I', 'i', *links))
     crawl(tmp / 'site', tmp / 'x.db')
     assert all(status != 200 for url, (status,) in pages(tmp / 'x.db', 'status').items() if url != '/index.html')
     assert 'treasure' not in ''.join(texts(tmp / 'x.db').values())
@@ -282,7 +284,8 @@ def test_errors_of_pages(tmp):
         with contextlib.suppress(OSError):
             request.answer(200, b'x' * (16 * MIB + 1))
 
-    links = ['missing', 'slow', 'cut-off', 'nonsense', 'huge', 'large', 'text', 'untyped', 'teapot', 'fine', 'http://127.0.0.1:1/other']
+    links = ['missing', 'slow', 'cut-off', 'nonsense', 'huge', 'large', 'text', 'untyped', 'teapot', 'fine',
+             'http://127.0.0.1:1/other']
     answers = {
         '/': html('Start', 'start', *links), '/fine': html('Fine', 'fine'), '/slow': slow, '/cut-off': cut_off,
         '/nonsense': nonsense, '/huge': huge, '/large': of_type('text/html', b'<title>Large</title>' + b'x ' * MIB),
@@ -326,7 +329,8 @@ def test_redirects(tmp):
         at + '/old': (301, f'redirected to {at}/new'), at + '/found': (303, f'redirected to {at}/new'),
         at + '/loop-a': (307, f'redirected to {at}/loop-b'), at + '/loop-b': (308, f'redirected to {at}/loop-c'),
         at + '/loop-c': (302, 'redirect loop'), at + '/self': (302, 'redirect loop'),
-        at + '/away': (302, 'redirected to http://elsewhere.invalid/x'), at + '/strange': (302, 'redirected to mailto:x@y'),
+        at + '/away': (302, 'redirected to http://elsewhere.invalid/x'),
+        at + '/strange': (302, 'redirected to mailto:x@y'),
         at + '/nowhere': (302, 'HTTP 302'),
     }, got
     assert sorted(asked) == sorted(set(asked)), 'a page was asked for twice'
@@ -335,7 +339,8 @@ def test_redirects(tmp):
 def test_html(tmp):
     body = '<title>Ignored</title><p>grüße'
     answers = {
-        '/': html('Start', '', 'latin', 'meta', 'utf8', 'lying', 'unknown', 'broken', 'empty', 'base/page', 'xhtml', 'zero', 'untitled', 'tags'),
+        '/': html('Start', '', 'latin', 'meta', 'utf8', 'lying', 'unknown', 'broken', 'empty', 'base/page', 'xhtml', 'zero',
+                  'untitled', 'tags'),
         '/latin': of_type('text/html; Charset="ISO-8859-1"', body.encode('latin-1')),
         '/meta': of_type('text/html', b'<meta charset="iso-8859-1">' + body.encode('latin-1')),
         '/utf8': of_type("text/html;charset='UTF-8'", body.encode()),
@@ -346,7 +351,8 @@ def test_html(tmp):
         '/base/page': '<head><base href="/other/"><a href="thing">t</a>', '/other/thing': html('Based', ''),
         '/xhtml': of_type('application/xhtml+xml', html('X', 'ex')),
         '/zero': b'<p>nul\0byte</p>', '/untitled': '<h1>No title</h1>',
-        '/tags': '<a href>1</a><a name=x>2</a><a href="tags#here">3</a><area href="area"><link href="link"><A HREF="/tags">4</A>',
+        '/tags': '<a href>1</a><a name=x>2</a><a href="tags#here">3</a><area href="area"><link href="link">'
+                 '<A HREF="/tags">4</A>',
     }
     with Site(answers) as site:
         crawl(site.url, tmp / 'x.db')
@@ -366,10 +372,12 @@ def test_html(tmp):
 
 
 def test_urls(tmp):
-    names = ['/a b', '/%7Euser', '/x/../y', '/./z', '/ü', '?q=1', '?q=1#f', '//127.0.0.1:PORT/w', 'HTTP://127.0.0.1:PORT/v', '  /t\n ',
+    names = ['/a b', '/%7Euser', '/x/../y', '/./z', '/ü', '?q=1', '?q=1#f', '//127.0.0.1:PORT/w',
+             'HTTP://127.0.0.1:PORT/v', '  /t\n ',
              'http:/odd', 'javascript:x()', 'https://127.0.0.1:PORT/tls', 'http://127.0.0.1:1/port', '/"<>']
     with Site({}) as site:
-        links = [name.replace('PORT', str(site.server_port)).replace('"', '&quot;').replace('<', '&lt;') for name in names]
+        links = [name.replace('PORT', str(site.server_port)).replace('"', '&quot;').replace('<', '&lt;')
+                 for name in names]
         site.answers['/'] = '<meta charset=utf-8>' + html('S', '', *links)
         crawl(site.url.replace('http', 'HTTP') + '#fragment', tmp / 'x.db')
         got = {url[len(site.url):] for url in pages(tmp / 'x.db')}
@@ -453,7 +461,8 @@ def test_search(tmp):
     assert any('[cherry]' in hit[2] for hit in hits), hits
     assert len(search(db, 'cherry', '--limit', '2')) == 2
     assert [hit[1] for hit in search(db, 'cherry', 'pie')] == ['/b.html']
-    for words in (['"quoted"'], ['AND'], ['NOT'], ["don't"], ['(panic):'], ['C++'], ['a*', 'b^'], ['NEAR/2'], ['^x'], ['"']):
+    for words in (['"quoted"'], ['AND'], ['NOT'], ["don't"], ['(panic):'], ['C++'], ['a*', 'b^'], ['NEAR/2'], ['^x'],
+                  ['"']):
         status, out, err = sitesearch('search', db, *words)
         assert status in (0, 1) and ('no page has' in err or not err), (words, err)
     assert search(db, '"quoted"')[0][1] == '/c.html'
@@ -597,7 +606,8 @@ def test_full_disk(tmp):
 def test_output_that_cannot_be_written(tmp):
     write(tmp / 'site', index=html('I', 'i'))
     with open('/dev/full', 'w') as full:
-        done = subprocess.run([PROGRAM, 'crawl', tmp / 'site', '--into', tmp / 'x.db'], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run([PROGRAM, 'crawl', tmp / 'site', '--into', tmp / 'x.db'],
+                              stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1 and done.stderr.startswith(b'sitesearch: ') and done.stderr.count(b'\n') == 1, done
     assert len(whole_index(tmp / 'x.db')[0]) == 1
 

@@ -331,8 +331,7 @@ thing_object_new (Thing *manner)
 static void
 begin (void)
 {
-  g_autofree char *old = thing_take_sunk ();
-
+  g_free (thing_take_sunk ());
   thing_clear_log ();
   thing_count = (ThingCount) { 0 };
   belay_set_sink (remember, NULL);

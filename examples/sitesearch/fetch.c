@@ -150,7 +150,8 @@ fetch_page (const Fetch *self, const char *name, const char *before, GError **er
   g_autoptr (BelayHttpResponse) response = get (self, address, &failure);
   time_t now = time (NULL);
 
-  if (response != NULL ? !take_response (self, page, address, before, response, error) : !take_failure (page, failure, error))
+  if (response != NULL ? !take_response (self, page, address, before, response, error)
+                       : !take_failure (page, failure, error))
     return NULL;
   strftime (page->fetched_at, sizeof page->fetched_at, "%Y-%m-%dT%H:%M:%SZ", gmtime (&now));
   return g_steal_pointer (&page);

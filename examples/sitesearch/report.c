@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The report of a crawl: what was fetched, how fast, and what failed, as JSON in a file that is replaced as a whole, so
+ * that whoever reads it sees the old report or the new one.
+ */
 #include "report.h"
 
 #include <belay/belay.h>

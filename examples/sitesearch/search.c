@@ -30,8 +30,9 @@ search (gpointer data, GError **error)
   gint64 start = g_get_monotonic_time ();
   gboolean terminal = isatty (STDOUT_FILENO);
   g_autofree char *query = quote (options->words);
+  const BelaySqliteOptions read_only = { .read_only = TRUE };
 
-  belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (options->db, &(BelaySqliteOptions) { .read_only = TRUE }), error);
+  belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (options->db, &read_only), error);
   if (db == NULL)
     return FALSE;
   g_autoptr (BelaySqliteRows) hits = belay_await (belay_sqlite_query (db,

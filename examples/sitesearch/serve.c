@@ -121,11 +121,12 @@ on_request (SoupServer *server, SoupServerMessage *message, const char *path, GH
     soup_server_message_set_status (message, SOUP_STATUS_NOT_FOUND, NULL);
 }
 
-/* Where a crowd of connections may wait: libsoup's own socket has room for ten, and the eleventh waits for a second. */
+/* Where a crowd may wait to be accepted: libsoup's own socket has room for ten, and the eleventh waits for a second. */
 static GSocket *
 listen_on_loopback (GError **error)
 {
-  g_autoptr (GSocket) listener = g_socket_new (G_SOCKET_FAMILY_IPV4, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, error);
+  g_autoptr (GSocket) listener = g_socket_new (G_SOCKET_FAMILY_IPV4, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT,
+                                               error);
   g_autoptr (GSocketAddress) address = g_inet_socket_address_new_from_string ("127.0.0.1", 0);
 
   if (listener == NULL)

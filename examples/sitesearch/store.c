@@ -14,7 +14,10 @@ static const char pragmas[] =
   "PRAGMA wal_autocheckpoint = 8192";
 
 static const char drop[] =
-  "DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS pages; DROP TABLE IF EXISTS frontier; DROP TABLE IF EXISTS pages_fts";
+  "DROP TABLE IF EXISTS meta;"
+  "DROP TABLE IF EXISTS pages;"
+  "DROP TABLE IF EXISTS frontier;"
+  "DROP TABLE IF EXISTS pages_fts";
 
 static const char schema[] =
   "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);"
@@ -55,6 +58,12 @@ check_source (BelaySqlite *db, const char *path, const char *source, gboolean *i
   return FALSE;
 }
 
+static gboolean
+execute (BelaySqlite *db, const char *sql, const char *text, GError **error)
+{
+  return belay_await_ok (belay_sqlite_execute (db, sql, g_variant_new ("(s)", text)), error);
+}
+
 /* All or nothing, so that a program killed here leaves no half of a schema. */
 static gboolean
 prepare (BelaySqlite *db, const char *path, const char *source, const char *start, gboolean fresh, GError **error)
@@ -68,8 +77,8 @@ prepare (BelaySqlite *db, const char *path, const char *source, const char *star
       !check_source (tx, path, source, &is_new, error))
     return FALSE;
   if (is_new &&
-      (!belay_await_ok (belay_sqlite_execute (tx, "INSERT INTO meta VALUES ('source', ?)", g_variant_new ("(s)", source)), error) ||
-       !belay_await_ok (belay_sqlite_execute (tx, "INSERT INTO frontier VALUES (?, NULL)", g_variant_new ("(s)", start)), error)))
+      (!execute (tx, "INSERT INTO meta VALUES ('source', ?)", source, error) ||
+       !execute (tx, "INSERT INTO frontier VALUES (?, NULL)", start, error)))
     return FALSE;
   return belay_commit (&tx, error);
 }

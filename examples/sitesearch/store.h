@@ -13,7 +13,8 @@
  * Opens the index of @source at @path, or makes one that has only @start to fetch; @fresh drops what was there.
  * Returns a connection, for a guard.
  */
-BelaySqlite     *store_open    (const char *path, const char *source, const char *start, gboolean fresh, GError **error);
+BelaySqlite     *store_open    (const char *path, const char *source, const char *start, gboolean fresh,
+                                GError **error);
 
 /* What an earlier run left to be fetched: a column of URLs, and one of the redirects that led to them, or NULL. */
 BelaySqliteRows *store_missing (BelaySqlite *db, GError **error);

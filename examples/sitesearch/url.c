@@ -4,8 +4,8 @@
  * Scheme and host become lower case; user names, passwords and the default port go; dot segments are removed; an empty
  * path becomes a slash; what a URL may not hold is percent-encoded, and what is encoded already stays as it is.
  *
- * GUri resolves too, but it rewrites what was encoded without need, so that another program would name the page
- * differently, and it makes a dozen allocations for each of the fifty links of a page.
+ * GUri resolves too, but it rewrites what was encoded without need (%7E), so that another program would name the page
+ * differently, and it makes ten allocations and takes eight times as long for each of the fifty links of a page.
  */
 #include "url.h"
 

@@ -166,6 +166,9 @@ judge (const BelayHttpFailure *failure)
     case CURLE_HTTP2:
     case CURLE_HTTP3:
     case CURLE_CHUNK_FAILED:
+#if CURL_AT_LEAST_VERSION(8, 6, 0)
+    case CURLE_TOO_LARGE: /* the headers */
+#endif
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the answer is no proper HTTP",
                          "check that host and port are those of a web server" };
     case CURLE_TOO_MANY_REDIRECTS:

@@ -10,8 +10,8 @@
  * Requests are in request.c, the beginning and the end of a multi in life.c.
  *
  * Invariants
- *   1. libcurl is called from dispatch(), and by the end of a multi, only, never from a caller's function: so never on a
- *      fiber's small stack, never while it calls us, and whatever was asked for during one batch is started together.
+ *   1. libcurl transfers only in dispatch(): never in a caller's function, so never on a fiber's small stack, never
+ *      while it calls us, and whatever was asked for during one batch is started together.
  *   2. Everything but the mailbox belongs to whoever owns the GMainContext: the thread that iterates it, or one that
  *      has acquired it for a moment because nobody does. Everybody else writes letters.
  *   3. A dispatch lasts no longer than BUDGET and what one call of libcurl takes.
@@ -237,6 +237,8 @@ multi_prepare (GSource *source, int *timeout)
   gint64 now, first;
 
   *timeout = -1;
+  if (G_UNLIKELY (self->fork_count != belay_http_fork_count))
+    return FALSE;
   if (self->expecting || has_work (self))
     return TRUE;
   now = self->prepared = g_get_monotonic_time ();
@@ -258,6 +260,8 @@ multi_check (GSource *source)
   BelayHttpMulti *self = (BelayHttpMulti *) source;
   gint64 now = g_get_monotonic_time ();
 
+  if (G_UNLIKELY (self->fork_count != belay_http_fork_count))
+    return FALSE;
   if (now - self->prepared >= SLEPT)
     self->ready_since = 0;
   return (self->tag != NULL && g_source_query_unix_fd (source, self->tag) != 0) || has_work (self) ||
@@ -299,8 +303,6 @@ multi_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   self->expecting = FALSE;
   if (belay_http_mail_is_waiting (&self->mailbox))
     read_mail (self);
-  if (self->timed.length > 0)
-    belay_http_request_expire (self);
 
   for (guint round = 0; round < ROUNDS; round++)
     {
@@ -323,6 +325,8 @@ multi_dispatch (GSource *source, GSourceFunc callback, gpointer data)
         break;
     }
 
+  if (self->timed.length > 0)
+    belay_http_request_expire (self); /* what has come in time counts, though it is looked at late */
   if (now - self->ready_since > BUDGET)
     {
       self->behind = TRUE;

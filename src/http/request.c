@@ -188,9 +188,11 @@ belay_http_multi_get (BelayHttpMulti *self, GMainContext *context, const char *u
   BelayHttpRequest *request;
   BelayFuture *future;
 
+  if (G_UNLIKELY (self->fork_count != belay_http_fork_count))
+    return belay_future_new_error (belay_http_error_closed (url));
   if (G_LIKELY (g_main_context_is_owner (context)))
     {
-      if (G_UNLIKELY (self->closing || self->ended || self->fork_count != belay_http_fork_count))
+      if (G_UNLIKELY (self->closing || self->ended))
         return self->kept ? NULL : belay_future_new_error (belay_http_error_closed (url));
       if (G_LIKELY (self->spare_requests.length > 0))
         request = g_queue_pop_head_link (&self->spare_requests)->data;

@@ -138,7 +138,7 @@ on_header (char *line, size_t size, size_t count, void *data)
     }
   else if (!self->head_ended)
     {
-      if (length <= 2 && is_blank (*line))
+      if (*line == '\r' || *line == '\n')
         self->head_ended = TRUE;
       else if (self->keep_lines && !add_line (self, line, length))
         return CURL_WRITEFUNC_ERROR;
@@ -353,7 +353,11 @@ take_body (BelayHttpTransfer *self)
       return g_bytes_new_static ("", 0);
     }
   if (spare > length / 8 + 64)
-    body = g_realloc (body, length);
+    {
+      char *smaller = g_try_realloc (body, length);
+
+      body = smaller != NULL ? smaller : body;
+    }
   return g_bytes_new_take (body, length);
 }
 

@@ -7,6 +7,12 @@
  */
 #include "scope/scope-private.h"
 
+static inline gboolean
+has_children (BelayScope *self)
+{
+  return atomic_load_explicit (&self->n_children, memory_order_relaxed) != 0;
+}
+
 void
 belay_scope_leave_child (BelayScope *self, BelayTask *task)
 {
@@ -19,7 +25,7 @@ belay_scope_leave_child (BelayScope *self, BelayTask *task)
     self->children = task->next;
   if (task->next != NULL)
     task->next->prev = task->prev;
-  if (--self->n_children == 0 && self->state == BELAY_SCOPE_JOINING)
+  if (belay_scope_count_children (self, -1) == 0 && self->state == BELAY_SCOPE_JOINING)
     closer = self->closer;
   belay_spin_unlock (&self->lock);
   if (closer != NULL)
@@ -29,7 +35,7 @@ belay_scope_leave_child (BelayScope *self, BelayTask *task)
 static void
 join (BelayScope *self, BelayFiber *fiber)
 {
-  while (self->n_children > 0) /* changed on this thread only, once nobody else can spawn; else seen at the next turn */
+  while (has_children (self)) /* that the last one goes, we see: it goes on this thread */
     {
       fiber->stack->wait_site = self->site;
       belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
@@ -155,7 +161,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   if (G_UNLIKELY (self->context != fiber->context))
     return finish_from_afar (self, fiber, reason, error);
 
-  if (G_UNLIKELY (self->n_children > 0 && is_inside (self, fiber)))
+  if (G_UNLIKELY (has_children (self) && is_inside (self, fiber)))
     {
       g_critical ("the scope from %s is closed by one of its own fibers, which it would wait for",
                   self->site != NULL ? self->site : "?");
@@ -177,7 +183,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   limit = self->inside;
   if (reason == BELAY_REASON_LEFT && self->body == fiber && fiber != NULL)
     reason = belay_limit_reason (fiber);
-  if (reason != BELAY_REASON_OK && self->n_children > 0)
+  if (reason != BELAY_REASON_OK && has_children (self))
     belay_scope_cancel (self, "the scope around it was left");
   belay_chains_drop (self);
   join (self, fiber);

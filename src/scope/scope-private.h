@@ -49,7 +49,7 @@ struct _BelayScope
   BelayLimit     *inside;          /* the limit that children are in: `limit`, or while it is open a fiber's or a release's */
   BelayFiber     *body;            /* the fiber whose body it interrupts; NULL: a stored scope */
   BelayFiber     *closer;          /* who closes it */
-  guint           n_children;
+  atomic_uint     n_children;      /* changed under the lock, read without */
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
   GPtrArray      *errors;          /* of GError */
@@ -113,6 +113,15 @@ void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const ch
 /* A child of the group has failed: (transfer full) @error. */
 void        belay_scope_child_failed (BelayScope *scope, GError *error);
 void        belay_scope_leave_child (BelayScope *scope, BelayTask *task);
+/* Under the lock: how many there are now. No atomic addition, since all who change it hold the lock. */
+static inline guint
+belay_scope_count_children (BelayScope *scope, int change)
+{
+  guint n = atomic_load_explicit (&scope->n_children, memory_order_relaxed) + (guint) change;
+
+  atomic_store_explicit (&scope->n_children, n, memory_order_relaxed);
+  return n;
+}
 void        belay_scope_poke_children (BelayScope *scope);
 /* TRUE when GIO was told of a cancellation from outside, with callbacks of whoever listens. */
 gboolean    belay_scope_tell_cancellable (BelayScope *scope);

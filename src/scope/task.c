@@ -294,7 +294,7 @@ belay_task_start (BelayTask *self, BelayScope *scope)
   gboolean accepted;
 
   belay_spin_lock (&scope->lock);
-  accepted = scope->state == BELAY_SCOPE_OPEN || (scope->state == BELAY_SCOPE_JOINING && scope->n_children > 0);
+  accepted = scope->state == BELAY_SCOPE_OPEN || (scope->state == BELAY_SCOPE_JOINING && belay_scope_count_children (scope, 0) > 0);
   accepted = accepted && !atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
   if (G_LIKELY (accepted))
     {
@@ -305,7 +305,7 @@ belay_task_start (BelayTask *self, BelayScope *scope)
       if (self->next != NULL)
         self->next->prev = self;
       scope->children = self;
-      scope->n_children++;
+      belay_scope_count_children (scope, 1);
     }
   belay_spin_unlock (&scope->lock);
 
