@@ -339,8 +339,8 @@ def test_redirects(tmp):
 def test_html(tmp):
     body = '<title>Ignored</title><p>grüße'
     answers = {
-        '/': html('Start', '', 'latin', 'meta', 'utf8', 'lying', 'unknown', 'broken', 'empty', 'base/page', 'xhtml', 'zero',
-                  'untitled', 'tags'),
+        '/': html('Start', '', 'latin', 'meta', 'utf8', 'lying', 'unknown', 'broken', 'empty', 'base/page', 'xhtml',
+                  'zero', 'untitled', 'tags'),
         '/latin': of_type('text/html; Charset="ISO-8859-1"', body.encode('latin-1')),
         '/meta': of_type('text/html', b'<meta charset="iso-8859-1">' + body.encode('latin-1')),
         '/utf8': of_type("text/html;charset='UTF-8'", body.encode()),

@@ -250,6 +250,8 @@ class Store:
             async with aiosqlite.connect(path) as db:
                 await db.execute('PRAGMA journal_mode = WAL')
                 await db.execute('PRAGMA synchronous = NORMAL')
+                await db.execute('PRAGMA cache_size = -32768')
+                await db.execute('PRAGMA wal_autocheckpoint = 8192')
                 store = cls(db)
                 await store.prepare(path, source, fresh)
                 yield store

@@ -59,7 +59,8 @@ G_BEGIN_DECLS
  * ]|
  *
  * `break` and `continue` belong to the block: break leaves it as a guard is left, continue goes to its end. `return`
- * and `goto` out of it release, too. The block commits nothing by itself.
+ * and `goto` out of it release, too, as a guard that is left without a word: a manager's yield then says that the body did
+ * not end well, even for `return TRUE`. The block commits nothing by itself.
  */
 #define BELAY_WITH(Type, name, future, error)                                                                     \
   for (int belay_step_##name = 0; belay_step_##name < 3; belay_step_##name = 3)                                   \

@@ -35,6 +35,8 @@ loop_main (gpointer data)
 
   g_main_context_push_thread_default (self->main_context);
   g_main_loop_run (self->main_loop);
+  while (atomic_load (&self->context->n_detached) > 0) /* releases that were scheduled here: nobody else runs them */
+    g_main_context_iteration (self->main_context, TRUE);
   g_main_context_pop_thread_default (self->main_context);
   return NULL;
 }

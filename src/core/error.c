@@ -7,7 +7,20 @@
  */
 #include "core/future-private.h"
 
-G_DEFINE_QUARK (belay-error-quark, belay_error)
+/* As G_DEFINE_QUARK() has it, but for any thread. */
+GQuark
+belay_error_quark (void)
+{
+  static _Atomic (GQuark) quark;
+  GQuark known = atomic_load_explicit (&quark, memory_order_relaxed);
+
+  if (G_UNLIKELY (known == 0))
+    {
+      known = g_quark_from_static_string ("belay-error-quark");
+      atomic_store_explicit (&quark, known, memory_order_relaxed);
+    }
+  return known;
+}
 
 static void
 default_sink (const GError *error, const char *what, const char *site, gpointer data)

@@ -20,6 +20,9 @@
 #  define BELAY_WITH_TSAN
 # endif
 #endif
+#ifdef BELAY_WITH_TSAN
+# include "core/tsan.h"
+#endif
 
 typedef struct _BelayWaiter BelayWaiter;
 

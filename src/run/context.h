@@ -77,6 +77,7 @@ struct _BelayContext
   char         pad2[64];
 
   _Atomic (guint64) refs;     /* references, and above them the jobs on the workers whose results come here */
+  atomic_int       n_detached; /* fibers here that no scope owns, such as scheduled releases */
   GMutex        lock;         /* main_context */
   GMainContext *main_context; /* weak; NULL once it is gone */
   GSource      *source;       /* weak */

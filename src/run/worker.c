@@ -119,7 +119,7 @@ wake_one (void)
 static gboolean
 spin_for_work (void)
 {
-  BelaySpin how = belay_spin_how ();
+  BelaySpin how = belay_workers_are_quick () ? belay_spin_how () : BELAY_SPIN_NOT;
   gint64 end = 0;
   gboolean found = FALSE;
 

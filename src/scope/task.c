@@ -63,9 +63,14 @@ conclude (BelayTask *self, gpointer value, GError *error)
       belay_future_settle_error (future, error);
     }
   if (scope != NULL)
-    belay_scope_leave_child (scope, self);
+    {
+      belay_scope_leave_child (scope, self);
+    }
   else
-    belay_pending_add (-1);
+    {
+      atomic_fetch_sub (&self->fiber.context->n_detached, 1);
+      belay_pending_add (-1);
+    }
   belay_future_unref_writer (future);
 }
 
@@ -324,6 +329,7 @@ void
 belay_task_start_detached (BelayTask *self)
 {
   belay_pending_add (1);
+  atomic_fetch_add (&self->fiber.context->n_detached, 1);
   belay_context_push (self->fiber.context, &self->fiber.item);
 }
 
