@@ -25,6 +25,8 @@ G_DEFINE_QUARK (belay-http-error-quark, belay_http_error)
 static gboolean
 has_http_scheme (const char *url)
 {
+  if (G_LIKELY (strncmp (url, "http://", strlen ("http://")) == 0))
+    return TRUE;
   return g_ascii_strncasecmp (url, "http://", strlen ("http://")) == 0 ||
          g_ascii_strncasecmp (url, "https://", strlen ("https://")) == 0;
 }

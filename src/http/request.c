@@ -18,7 +18,10 @@
 #include "http/http-error.h"
 #include "http/multi-private.h"
 
-#define SPARE_MAX 256 /* requests and transfers kept for reuse */
+#include <string.h>
+
+#define SPARE_MAX 256  /* requests and transfers kept for reuse */
+#define URL_KEEP  1024 /* memory for a URL, kept with a request */
 
 static BelayHttpRequest *
 request_new (BelayHttpMulti *self)
@@ -34,6 +37,7 @@ void
 belay_http_request_free (BelayHttpRequest *request)
 {
   belay_http_ticket_close (request);
+  g_free (request->url);
   g_free (request);
 }
 
@@ -41,7 +45,11 @@ belay_http_request_free (BelayHttpRequest *request)
 static void
 recycle (BelayHttpMulti *self, BelayHttpRequest *request)
 {
-  g_clear_pointer (&request->url, g_free);
+  if (G_UNLIKELY (request->url_size > URL_KEEP))
+    {
+      g_clear_pointer (&request->url, g_free);
+      request->url_size = 0;
+    }
   g_clear_pointer (&request->settings, belay_http_settings_unref);
   request->turn++;
   request->state = BELAY_HTTP_NEW;
@@ -172,8 +180,15 @@ ask (BelayHttpRequest *request, const char *url, BelayHttpWants wants)
 {
   gpointer ticket = belay_http_ticket_get (request);
   BelayPromise *promise = belay_promise_new ();
+  gsize size = strlen (url) + 1;
 
-  request->url = g_strdup (url);
+  if (G_UNLIKELY (request->url_size < size))
+    {
+      g_free (request->url);
+      request->url = g_malloc (size);
+      request->url_size = size;
+    }
+  memcpy (request->url, url, size);
   request->wants = wants;
   request->made = 0;
   request->promise = promise;
@@ -213,7 +228,6 @@ belay_http_multi_get (BelayHttpMulti *self, GMainContext *context, const char *u
     }
   belay_promise_reject (request->promise, belay_http_error_closed (url));
   belay_promise_unref (request->promise);
-  g_free (request->url);
   belay_http_request_free (request);
   if (self->kept)
     {

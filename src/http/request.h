@@ -39,7 +39,8 @@ struct _BelayHttpRequest
   guint              slot;     /* of its ticket, see mail.c; 0: none */
   guint              turn;     /* how often the slot has been used */
   BelayPromise      *promise;
-  char              *url;
+  char              *url;      /* its memory stays for the next request */
+  gsize              url_size;
   gint64             made;     /* belay_now () of the call; 0: nobody needs it */
   gint64             deadline; /* belay_now () when its time is up */
   BelayHttpSettings *settings; /* a reference; NULL before it is handed over */
