@@ -5,7 +5,7 @@
  * GMutex and GCond are futexes of GLib's own, in a library that is not instrumented: the sanitizer sees neither the lock
  * nor what it orders, and calls every access under it a race. In a build for the sanitizer, and in no other, the calls
  * that Belay makes say what they order. Only these: a program's own are its affair, and GLib's inner ones are named, with
- * the reason, in tests/tsan.supp.
+ * the reason, in tests/suppressions/tsan.supp.
  */
 #pragma once
 

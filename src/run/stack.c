@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #ifdef HAVE_VALGRIND
-# include <valgrind/valgrind.h>
+# include <valgrind/memcheck.h>
 #endif
 #ifdef BELAY_WITH_ASAN
 # include <sanitizer/asan_interface.h>
@@ -175,6 +175,9 @@ stack_new (BelayContext *context)
   stack = (BelayStack *) (place.base + page_size + place.size - sizeof (BelayStack) -
                           (context->colour++ % COLOURS) * 64 - 64);
   stack = (BelayStack *) ((guintptr) stack & ~(guintptr) 63);
+#ifdef HAVE_VALGRIND
+  (void) VALGRIND_MAKE_MEM_UNDEFINED (place.base + page_size, place.size); /* it may have been a stack before */
+#endif
   memset (stack, 0, sizeof *stack);
   stack->base = place.base + page_size;
   stack->size = place.size;
