@@ -258,8 +258,7 @@ belay_sqlite_level_submit (SqliteLevel *level, SqliteOperation *op)
   op->context = g_main_context_get_thread_default ();
   if (op->context != NULL)
     g_main_context_ref (op->context);
-  else
-    op->may_block = !belay_in_fiber () && g_main_depth () == 0;
+  op->may_block = !belay_in_fiber () && g_main_depth () == 0;
 
   pthread_mutex_lock (&connection->lock);
   if (op->kind == BELAY_SQLITE_END)
