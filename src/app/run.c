@@ -76,15 +76,16 @@ program_name (void)
 static gboolean
 drain (void)
 {
+  BelayContext *context = belay_context_get_for_main (NULL);
   gboolean timed_out = FALSE;
   GSource *timeout;
 
-  if (belay_get_n_pending () == 0)
+  if (belay_get_n_pending () == 0 && !belay_context_has_items (context))
     return TRUE;
   timeout = g_timeout_source_new_seconds (DRAIN);
   g_source_set_callback (timeout, on_drain_timeout, &timed_out, NULL);
   g_source_attach (timeout, NULL);
-  while (belay_get_n_pending () > 0 && !timed_out)
+  while ((belay_get_n_pending () > 0 || belay_context_has_items (context)) && !timed_out)
     g_main_context_iteration (NULL, TRUE);
   g_source_destroy (timeout);
   g_source_unref (timeout);

@@ -151,6 +151,13 @@ belay_context_has_jobs (BelayContext *context)
 
 BelayItem *belay_context_pop_random (BelayContext *context);
 
+/* TRUE when something is queued. On the home thread. */
+static inline gboolean
+belay_context_has_items (BelayContext *context)
+{
+  return context->head != NULL || atomic_load_explicit (&context->remote, memory_order_acquire) != NULL;
+}
+
 static inline BelayItem *
 belay_context_pop (BelayContext *context)
 {

@@ -23,20 +23,21 @@ static void
 conclude (BelayTask *self, gpointer value, GError *error)
 {
   BelayFuture *future = &self->fiber.future;
+  BelayContext *context = self->fiber.context;
   BelayScope *scope = self->scope;
 
   if (G_LIKELY (error == NULL))
     {
-      if (self->value_func == NULL)
+      if (value != NULL && belay_future_has_interest (future))
         {
-          belay_future_settle (future, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
+          belay_future_settle (future, BELAY_KIND_POINTER, (BelayValue) { .p = value }, (BelayAux) { .destroy = self->destroy });
         }
       else
         {
-          BelayAux aux = { .destroy = self->destroy };
-
-          if (!belay_future_settle (future, BELAY_KIND_POINTER, (BelayValue) { .p = value }, aux))
-            belay_value_clear (BELAY_KIND_POINTER, (BelayValue) { .p = value }, aux);
+          /* A value that nobody waits for goes at once: a notice that is queued may keep the future for a while. */
+          if (value != NULL)
+            belay_value_clear (BELAY_KIND_POINTER, (BelayValue) { .p = value }, (BelayAux) { .destroy = self->destroy });
+          belay_future_settle (future, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
         }
     }
   else
@@ -63,15 +64,13 @@ conclude (BelayTask *self, gpointer value, GError *error)
       belay_future_settle_error (future, error);
     }
   if (scope != NULL)
+    belay_scope_leave_child (scope, self);
+  belay_future_unref_writer (future);
+  if (scope == NULL) /* last: what was released with the future is counted by now */
     {
-      belay_scope_leave_child (scope, self);
-    }
-  else
-    {
-      atomic_fetch_sub (&self->fiber.context->n_detached, 1);
+      atomic_fetch_sub (&context->n_detached, 1);
       belay_pending_add (-1);
     }
-  belay_future_unref_writer (future);
 }
 
 /* Whether what stopped the fiber was the deadline of something around it, which the others there have, too. */
