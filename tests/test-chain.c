@@ -29,20 +29,12 @@ never_called (BelayFuture *done, gpointer data, GError **error)
   g_assert_not_reached ();
 }
 
-static void
-run_until_idle (void)
-{
-  thing_drain ();
-  while (g_main_context_iteration (NULL, FALSE))
-    ;
-}
-
 /* Outside of fibers a close is scheduled; this waits for it. */
 static void
 close_and_drain (BelayScope *scope)
 {
   belay_scope_close (&scope, NULL);
-  run_until_idle ();
+  thing_settle ();
 }
 
 /* --- called --- */
@@ -57,12 +49,12 @@ test_not_inline (void)
   belay_scope_then (scope, belay_future_new_int64 (1), on_value, "ready");
   belay_scope_then (scope, belay_promise_get_future (promise), on_value, "pending");
   thing_note ("given");
-  run_until_idle ();
+  thing_settle ();
   assert_log ("given ready=1");
   belay_promise_resolve_int64 (promise, 2);
   belay_promise_unref (promise);
   thing_note ("resolved");
-  run_until_idle ();
+  thing_settle ();
   assert_log ("resolved pending=2");
   close_and_drain (scope);
 }
@@ -73,7 +65,7 @@ test_rejected (void)
   BelayScope *scope = belay_scope_new ();
 
   belay_scope_then (scope, belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_NOT_FOUND, "no such page"), on_anything, "page");
-  run_until_idle ();
+  thing_settle ();
   assert_log ("page:no such page");
   close_and_drain (scope);
 }
@@ -101,7 +93,7 @@ test_steps (void)
   Steps steps = { belay_scope_new (), 0 };
 
   belay_scope_then (steps.scope, belay_future_new_done (), next_step, &steps);
-  run_until_idle ();
+  thing_settle ();
   g_assert_cmpuint (steps.n, ==, 1000);
   close_and_drain (steps.scope);
 }
@@ -242,9 +234,9 @@ test_cancel_drops_outside (void)
 
   belay_promise_on_cancel (promise, on_unwanted, NULL);
   belay_scope_then (scope, belay_promise_get_future (promise), never_called, NULL);
-  run_until_idle ();
+  thing_settle ();
   belay_scope_cancel (scope, "enough");
-  run_until_idle ();
+  thing_settle ();
   assert_log ("unwanted");
   close_and_drain (scope);
 }
@@ -276,7 +268,7 @@ test_late (void)
 
   close_and_drain (scope);
   belay_scope_then (kept, thing_open ("a"), never_called, NULL);
-  run_until_idle ();
+  thing_settle ();
   assert_log ("+a -a");
 }
 
@@ -303,12 +295,12 @@ test_widget (void)
       if (i % 3 >= 1)
         belay_promise_resolve (promise);
       if (i % 3 == 2)
-        run_until_idle ();
+        thing_settle ();
       g_object_unref (widget);
       if (i % 3 == 0)
         belay_promise_resolve (promise);
       belay_promise_unref (promise);
-      run_until_idle ();
+      thing_settle ();
       if (i % 3 == 2)
         assert_log ("widget");
       else
@@ -332,7 +324,7 @@ test_callback_drops_owner (void)
 
   belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), drop_owner, widget);
   belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), never_called, widget);
-  run_until_idle ();
+  thing_settle ();
   assert_log ("dropped");
 }
 
@@ -352,7 +344,7 @@ test_callback_closes_scope (void)
   BelayScope *scope = belay_scope_new ();
 
   belay_scope_then (scope, belay_future_new_done (), close_own_scope, scope);
-  run_until_idle ();
+  thing_settle ();
   assert_log ("closed");
 }
 
@@ -391,9 +383,9 @@ test_failed_callback_of_object (void)
   GObject *widget = g_object_new (G_TYPE_OBJECT, NULL);
 
   belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), fail_step, "the page is torn");
-  run_until_idle ();
+  thing_settle ();
   g_object_unref (widget);
-  run_until_idle ();
+  thing_settle ();
   assert_sunk ("the page is torn");
 }
 
@@ -410,7 +402,7 @@ test_failure_without_owner (void)
   GObject *widget = g_object_new (G_TYPE_OBJECT, NULL);
 
   belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), fail_and_drop, widget);
-  run_until_idle ();
+  thing_settle ();
   assert_sunk ("too late to tell");
 }
 

@@ -2,8 +2,8 @@
 /*
  * HTTP sessions, against two servers in this process, on the loopback interface and ports that the kernel chose.
  *
- * The *good* server is libsoup's, in a thread with a main context of its own; what it answers is in on_request(). The *bad*
- * server speaks by hand, a thread for each connection, and does what no server should; see on_connection().
+ * The *good* server is libsoup's, in a thread with a main context of its own; what it answers is in on_request(). The
+ * *bad* server speaks by hand, a thread for each connection, and does what no server should; see on_connection().
  */
 #include "support.h"
 
@@ -535,7 +535,8 @@ test_answer (gpointer data, GError **error)
 
   /* joined once, and the same string each time */
   g_assert_cmpstr (belay_http_response_get_header (response, "X-MANY"), ==, "one, two");
-  g_assert_true (belay_http_response_get_header (response, "x-many") == belay_http_response_get_header (response, "X-Many"));
+  g_assert_true (belay_http_response_get_header (response, "x-many") ==
+                 belay_http_response_get_header (response, "X-Many"));
   return belay_close (&session, error);
 }
 
@@ -606,7 +607,8 @@ test_gzip (gpointer data, GError **error)
     return FALSE;
   g_assert_cmpuint (g_bytes_get_size (bytes), ==, 100000);
   g_assert_cmpint (((const char *) g_bytes_get_data (bytes, NULL))[99999], ==, 'z');
-  assert_fails (belay_http_get_bytes (session, BAD ("/badgzip")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL, "decode");
+  assert_fails (belay_http_get_bytes (session, BAD ("/badgzip")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
+                "decode");
   assert_gets (session, GOOD ("/hello"), "hello");
   return TRUE;
 }
@@ -628,7 +630,8 @@ test_redirects (gpointer data, GError **error)
   assert_fails (belay_http_get (session, GOOD ("/to")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_REDIRECTS, "/to");
   assert_fails (belay_http_get (session, GOOD ("/to?ftp://127.0.0.1/x")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
                 "ftp://127.0.0.1/x");
-  assert_fails (belay_http_get (session, GOOD ("/to?file:///etc/passwd")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL, "file:");
+  assert_fails (belay_http_get (session, GOOD ("/to?file:///etc/passwd")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
+                "file:");
 
   belay_http_session_set_max_redirects (session, 0);
   stopped = belay_await (belay_http_get (session, GOOD ("/redirect?1")), error);
@@ -707,7 +710,7 @@ test_stale (gpointer data, GError **error)
   belay_auto (BelayHttpSession) session = belay_http_session_new ();
   int before = g_atomic_int_get (&bad.n_connections);
 
-  /* more often than libcurl repeats in the life of a handle, some with a pause in which the close arrives, some without */
+  /* more often than libcurl repeats in the life of a handle; with a pause in which the close arrives, and without */
   for (int i = 0; i < 20; i++)
     {
       assert_gets (session, BAD ("/stale"), "stale");
@@ -857,8 +860,8 @@ test_500 (gpointer data, GError **error)
 static gboolean
 test_urls (gpointer data, GError **error)
 {
-  static const char *const wrong[] = { "", "hello", "127.0.0.1:80/", "ftp://127.0.0.1/", "file:///etc/passwd", "http:/x",
-                                       "http://", "http://[::1", "http://127.0.0.1:123456/", "http://a b/",
+  static const char *const wrong[] = { "", "hello", "127.0.0.1:80/", "ftp://127.0.0.1/", "file:///etc/passwd",
+                                       "http:/x", "http://", "http://[::1", "http://127.0.0.1:123456/", "http://a b/",
                                        "https:///x y", "httpx://127.0.0.1/" };
   g_autofree char *endless = g_strnfill (9000000, 'x');
 
@@ -866,7 +869,8 @@ test_urls (gpointer data, GError **error)
   for (guint i = 0; i < G_N_ELEMENTS (wrong); i++)
     assert_fails (belay_http_get (NULL, wrong[i]), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL, wrong[i]);
   assert_fails (belay_http_get (NULL, endless), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL, "xxx…");
-  assert_fails (belay_http_get (NULL, "http://\xc3\xa4\xff\n/"), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL, "GET http://ä");
+  assert_fails (belay_http_get (NULL, "http://\xc3\xa4\xff\n/"), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
+                "GET http://ä");
   return TRUE;
 }
 
@@ -887,8 +891,8 @@ test_no_server (gpointer data, GError **error)
   assert_fails (belay_http_get (NULL, url), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_CONNECT, url);
   assert_fails (belay_http_get (NULL, "http://something.invalid/"), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_RESOLVE,
                 "something.invalid");
-  assert_fails (belay_http_get (NULL, at ("https", bad.origin + strlen ("http"))), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TLS,
-                "https://127.0.0.1");
+  assert_fails (belay_http_get (NULL, at ("https", bad.origin + strlen ("http"))), BELAY_HTTP_ERROR,
+                BELAY_HTTP_ERROR_TLS, "https://127.0.0.1");
   return TRUE;
 }
 
@@ -916,9 +920,12 @@ test_too_large (gpointer data, GError **error)
   assert_fails (belay_http_get (session, BAD ("/huge")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "67108864");
   assert_fails (belay_http_get (session, BAD ("/endless")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "67108864");
   belay_http_session_set_max_body_size (session, 10000);
-  assert_fails (belay_http_get (session, GOOD ("/size?10001")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "10000");
-  assert_fails (belay_http_get (session, GOOD ("/chunked?10001")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "10000");
-  assert_fails (belay_http_get (session, GOOD ("/gzip?10001")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "10000");
+  assert_fails (belay_http_get (session, GOOD ("/size?10001")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE,
+                "10000");
+  assert_fails (belay_http_get (session, GOOD ("/chunked?10001")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE,
+                "10000");
+  assert_fails (belay_http_get (session, GOOD ("/gzip?10001")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE,
+                "10000");
   largest = belay_await (belay_http_get_bytes (session, GOOD ("/chunked?10000")), error);
   if (largest == NULL)
     return FALSE;

@@ -1728,11 +1728,7 @@ test_late_stored (void)
 
   g_assert_true (belay_scope_spawn (scope, wait_func, NULL, NULL));
   belay_scope_set_timeout (scope, 5);
-  while (g_main_context_iteration (NULL, FALSE) || belay_get_n_pending () > 0)
-    ;
-  g_usleep (1000);
-  for (guint i = 0; i < 100; i++)
-    g_main_context_iteration (NULL, FALSE);
+  thing_settle ();
   g_object_unref (object);
   thing_drain ();
   assert_sunk ("timed out in the scope from GObject");

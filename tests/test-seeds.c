@@ -354,7 +354,7 @@ say (BelayFuture *done, gpointer data)
   return belay_future_new_int64 (value);
 }
 
-/* Each leaf settles at an instant of its own, so that there are no draws. */
+/* Each leaf settles at an even millisecond of its own, each time-out at an odd one, so that there are no draws. */
 static gint64 instants;
 
 static BelayFuture *
@@ -368,7 +368,7 @@ expression (int depth, Outcome *outcome)
     {
     default:
       instants++;
-      outcome->when = instants * 7 % 101 * 1000 + instants % 7 * 101000;
+      outcome->when = 2 * (instants * 7 % 101 + instants % 7 * 101) * 1000;
       outcome->value = chance (4) ? chance (1000) : -1;
       return belay_future_then (belay_future_delay (outcome->when / 1000), say, GINT_TO_POINTER ((int) outcome->value), NULL);
     case 1:
@@ -389,11 +389,10 @@ expression (int depth, Outcome *outcome)
       return belay_future_any (first, second, NULL);
     case 3:
       {
-        gint64 ms = chance (400);
+        gint64 ms = 2 * ((instants + 1) * 11 % 103 + (instants + 1) % 5 * 103) + 1;
 
+        instants++;
         first = expression (depth - 1, &a);
-        if (a.when == ms * 1000)
-          ms++;
         *outcome = a.when < ms * 1000 ? a : (Outcome) { ms * 1000, -2 };
         return belay_future_with_timeout (first, ms);
       }

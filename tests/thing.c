@@ -397,6 +397,15 @@ thing_drain (void)
     g_main_context_iteration (NULL, TRUE);
 }
 
+void
+thing_settle (void)
+{
+  thing_drain ();
+  /* A turn in which nothing is dispatched may be one in which the source gives way to others. */
+  for (guint idle = 0; idle < 4;)
+    idle = g_main_context_iteration (NULL, FALSE) ? 0 : idle + 1;
+}
+
 static void
 drop_promise (gpointer data)
 {

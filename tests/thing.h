@@ -77,6 +77,8 @@ void         thing_add_plain_test (const char *path, void (*func) (void));
 GError      *thing_outcome     (BelayFunc func, gpointer data);
 /* Iterates the default context until nothing is pending. */
 void         thing_drain       (void);
+/* The same, and then until nothing more happens by itself; the virtual clock goes on meanwhile. */
+void         thing_settle      (void);
 /* A future that never settles; the test drops it. */
 BelayFuture *thing_never       (void);
 

@@ -42,6 +42,9 @@ SANITIZER_ENVIRONMENT = {
 # Without --all valgrind runs all programs but those that are long under it.
 LONG_UNDER_VALGRIND = {'fibers-in-numbers', 'stress', 'seeds', 'run', 'races', 'http', 'sqlite'}
 
+# The bare switch, which tells valgrind nothing of its stacks.
+NOT_UNDER_VALGRIND = {'switch', 'switch-ucontext'}
+
 # The thread sanitizer does not see the locks inside of GIO's and libsoup's threads, which are not built for it, and these
 # programs (as the examples, with libxml2) are mostly theirs.
 NOT_UNDER_TSAN = {'gio', 'http'}
@@ -205,12 +208,12 @@ def valgrind(name, everything):
         return None
     variables = {'BELAY_TEST_SEEDS': '20' if everything else '5', 'G_SLICE': 'always-malloc', 'SLOWNESS': '30'}
     arguments = ['--wrap', shlex.join(valgrind_command()), '-t', '30']
+    chosen = [each for each in core_tests(folder) if each not in NOT_UNDER_VALGRIND]
     if everything:
-        count = meson_test(name, folder, variables, [*arguments, '--suite', 'core', '--suite', 'peers'])
+        count = meson_test(name, folder, variables, [*arguments, *chosen])
         count.add(programs_under_valgrind(name, folder, variables))
         return count
-    chosen = [each for each in core_tests(folder) if each not in LONG_UNDER_VALGRIND]
-    return meson_test(name, folder, variables, [*arguments, *chosen])
+    return meson_test(name, folder, variables, [*arguments, *(each for each in chosen if each not in LONG_UNDER_VALGRIND)])
 
 
 def programs_under_valgrind(name, folder, variables):

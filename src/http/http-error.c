@@ -9,8 +9,8 @@
  *  E1  A password in a URL never gets into a message: messages end in logs.
  *  E2  A URL is shown on one line and cut after some 200 bytes, valid UTF-8 whatever it was.
  *  E3  CURLE_UNSUPPORTED_PROTOCOL has two meanings: a scheme that we do not allow (which only a redirect can bring,
- *      since the caller's URL was looked at before) and an answer that is no HTTP we know. Where the redirects had led to
- *      tells them apart.
+ *      since the caller's URL was looked at before) and an answer that is no HTTP we know. Where the redirects had led
+ *      to tells them apart.
  *  E4  CURLE_OPERATION_TIMEDOUT is no time-out of ours (those are G_IO_ERROR_TIMED_OUT and never come from libcurl):
  *      it is a connection that was not there after minutes.
  */

@@ -16,8 +16,8 @@
  *      Neither waits.
  *   3. The context's pointer is weak: a source must not keep its own context. Public functions are called with it, and
  *      whoever calls them keeps it alive.
- *   4. In a child of fork() a multi of the parent is inert: nothing is sent, closed or unregistered, for connections and
- *      epoll descriptor are shared with the parent. Ended there, it leaves libcurl's memory as it is.
+ *   4. In a child of fork() a multi of the parent is inert: nothing is sent, closed or unregistered, for connections
+ *      and epoll descriptor are shared with the parent. Ended there, it leaves libcurl's memory as it is.
  */
 #include "http/http-error.h"
 #include "http/multi-private.h"

@@ -2,9 +2,9 @@
 /*
  * Mail: what other threads ask of a session, and how a request is called off.
  *
- * Words. A *letter* asks for one thing: start a request, cancel one, close, end. A *box* is where a session's context finds
- * its letters. A *slot* is an entry of a table for the whole process that leads to a request's memory. A *turn* counts
- * the requests that have used that memory, one after another. A *ticket* is slot and turn in one pointer.
+ * Words. A *letter* asks for one thing: start a request, cancel one, close, end. A *box* is where a session's context
+ * finds its letters. A *slot* is an entry of a table for the whole process that leads to a request's memory. A *turn*
+ * counts the requests that have used that memory, one after another. A *ticket* is slot and turn in one pointer.
  *
  * Why tickets. The function that a promise calls when nobody wants its outcome any more may be called by another thread
  * while this one is answering the promise, or just after: "while the promise lives" is longer than anybody
@@ -12,11 +12,11 @@
  * turn is over leads nowhere.
  *
  * Invariants
- *   1. One lock guards the boxes and the table of slots, for the whole process. It is taken when requests are made in new
- *      memory, handed over from another thread, or cancelled; not for the usual request.
+ *   1. One lock guards the boxes and the table of slots, for the whole process. It is taken when requests are made in
+ *      new memory, handed over from another thread, or cancelled; not for the usual request.
  *   2. A slot's box and request are set while the request's memory exists and its box is open, and are NULL otherwise.
- *   3. A request's turn belongs to the session's context and only grows; the slot takes it over when the memory goes, so
- *      no ticket of a slot is ever given twice (or not before the upper half of a pointer has wrapped around).
+ *   3. A request's turn belongs to the session's context and only grows; the slot takes it over when the memory goes,
+ *      so no ticket of a slot is ever given twice (or not before the upper half of a pointer has wrapped around).
  *   4. A letter that finds a box empty wakes the context: a START, CLOSE or END by g_main_context_wakeup(), since
  *      whoever posts it keeps the context alive, a CANCEL by the eventfd, since nobody might. Before there is an
  *      eventfd there is only a request whose START is not yet read, and that has woken the context already.

@@ -2,10 +2,11 @@
 /*
  * The multi: a session's engine, libcurl's multi handle inside the main loop.
  *
- * Words. The multi *is* a GSource; GLib polls one descriptor for it, the epoll descriptor that all its sockets are in, and
- * one point in time. To *pump* is to call libcurl because its timer is due; a timer of 0 ms is how it says "go on", and
- * is pumped once for a whole batch. To *harvest* is to collect what libcurl has finished, to *settle* is to answer
- * the promises of what was harvested. A *kept* multi is the one that a context has for requests without a session.
+ * Words. The multi *is* a GSource; GLib polls one descriptor for it, the epoll descriptor that all its sockets are in,
+ * and one point in time. To *pump* is to call libcurl because its timer is due; a timer of 0 ms is how it says "go
+ * on", and is pumped once for a whole batch. To *harvest* is to collect what libcurl has finished, to *settle* is to
+ * answer the promises of what was harvested. A *kept* multi is the one that a context has for requests without a
+ * session.
  *
  * Requests are in request.c, the beginning and the end of a multi in life.c.
  *
@@ -31,7 +32,7 @@
 #define BEHIND_FRAMES  (G_PRIORITY_HIGH_IDLE + 30) /* GTK draws at G_PRIORITY_HIGH_IDLE + 20 */
 #define ROUNDS         8                          /* looks at the sockets in one dispatch */
 #define START_BATCH    32                         /* requests started between two looks at the clock */
-#define IDLE_UNLIMITED 1024                       /* idle connections kept where there is no limit */
+#define IDLE_UNLIMITED 1024L                      /* idle connections kept where there is no limit */
 
 /* --- libcurl --- */
 
@@ -49,11 +50,12 @@ on_timer (CURLM *curl, long milliseconds, void *data)
 void
 belay_http_multi_apply_limits (BelayHttpMulti *self)
 {
-  guint total = self->queue.total, per_host = self->queue.per_host;
+  long total = (long) MIN (self->queue.total, (guint) G_MAXINT32);
+  long per_host = (long) MIN (self->queue.per_host, (guint) G_MAXINT32);
 
-  curl_multi_setopt (self->curl, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) MIN (total, (guint) G_MAXINT32));
-  curl_multi_setopt (self->curl, CURLMOPT_MAX_HOST_CONNECTIONS, (long) MIN (per_host, (guint) G_MAXINT32));
-  curl_multi_setopt (self->curl, CURLMOPT_MAXCONNECTS, (long) (total != 0 ? MIN (total, (guint) G_MAXINT32) : IDLE_UNLIMITED));
+  curl_multi_setopt (self->curl, CURLMOPT_MAX_TOTAL_CONNECTIONS, total);
+  curl_multi_setopt (self->curl, CURLMOPT_MAX_HOST_CONNECTIONS, per_host);
+  curl_multi_setopt (self->curl, CURLMOPT_MAXCONNECTS, total != 0 ? total : IDLE_UNLIMITED);
 }
 
 /* Opens what costs descriptors, at the first request. FALSE with a message. */

@@ -2,9 +2,9 @@
 /*
  * The queue: which requests run, and which wait for their turn.
  *
- * Words. A request *runs* when libcurl has it, which then has a connection or makes one. A *host* is a scheme, a name and
- * a port, as they stand in the URL. A request needs a turn of its host, when hosts are limited, and then a turn
- * of the session: two queues behind one another, each first come first served.
+ * Words. A request *runs* when libcurl has it, which then has a connection or makes one. A *host* is a scheme, a name
+ * and a port, as they stand in the URL. A request needs a turn of its host, when hosts are limited, and then a turn of
+ * the session: two queues behind one another, each first come first served.
  *
  * libcurl has limits of its own, and they are set to the same numbers: ours decide who is next, libcurl's see to it
  * that idle connections count too (an idle one is closed for a new one to another host) and that redirects to other

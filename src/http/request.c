@@ -9,10 +9,10 @@
  * Invariants
  *   1. Each request that was taken in is settled exactly once, at the latest when the multi ends. One that is not taken
  *      in any more is answered by whoever finds the mailbox closed.
- *   2. Promises are answered when nothing else is under way and the request is forgotten: an answer may run functions of
- *      others (destroy notifies, on_cancel), and these may end this very multi.
- *   3. The time of a request begins with the call, also when it has to wait for its turn. `timed` is in the order of the
- *      deadlines; since they usually have the same length, a new one is usually the last.
+ *   2. Promises are answered when nothing else is under way and the request is forgotten: an answer may run functions
+ *      of others (destroy notifies, on_cancel), and these may end this very multi.
+ *   3. The time of a request begins with the call, also when it has to wait for its turn. `timed` is in the order of
+ *      the deadlines; since they usually have the same length, a new one is usually the last.
  *   4. The memory of requests is used again; `turn` then makes the old one's ticket worthless (see mail.c).
  */
 #include "http/http-error.h"
@@ -164,12 +164,14 @@ belay_http_request_expire (BelayHttpMulti *self)
     {
       BelayHttpRequest *request = self->timed.head->data;
       const char *doing = "waiting for its turn (see belay_http_session_set_max_connections())";
+      GError *error;
 
       if (request->deadline > now)
         break;
       if (request->transfer != NULL)
         doing = belay_http_transfer_doing (request->transfer);
-      belay_http_request_drop (self, request, belay_http_error_timed_out (request->url, request->settings->timeout, doing));
+      error = belay_http_error_timed_out (request->url, request->settings->timeout, doing);
+      belay_http_request_drop (self, request, error);
     }
 }
 

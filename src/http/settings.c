@@ -9,8 +9,8 @@
  *
  * Invariants
  *   1. The count of references is no atomic: settings belong to the session's context, like all that uses them.
- *   2. A name is in `headers` once. "Name: value" is sent, "Name;" is sent with an empty value, "Name:" is how libcurl is
- *      told not to send a header of its own.
+ *   2. A name is in `headers` once. "Name: value" is sent, "Name;" is sent with an empty value, "Name:" is how libcurl
+ *      is told not to send a header of its own.
  *   3. No header holds a line break, a NUL or anything else that could end it early: what a program puts together from
  *      strings of others must not become two headers.
  */

@@ -20,8 +20,8 @@
  *      is the one thing here whose lack is no abort.
  *   4. The body's memory becomes the GBytes; it is copied at no time after libcurl has written it here.
  *   5. libcurl has no time-outs: the time of a request is counted in request.c. Its bound on connecting, 300 s, cannot
- *      be switched off, only raised, and that costs a timer for each transfer, 4 % of a small GET; so it is raised where
- *      a new connection is to be expected. (The kernel gives up sooner in any case.)
+ *      be switched off, only raised, and that costs a timer for each transfer, 4 % of a small GET; so it is raised
+ *      where a new connection is to be expected. (The kernel gives up sooner in any case.)
  *
  * What each request costs in libcurl is mostly formatting, character by character. So: one "Accept-Encoding" from the
  * list of headers, which is formatted once where CURLOPT_ACCEPT_ENCODING's is twice, and no look into the environment

@@ -218,49 +218,50 @@ belay_sqlite_packer_add (SqlitePacker *packer, sqlite3_stmt *stmt, guint n_colum
   packer->used += n_columns;
   for (guint i = 0; i < n_columns; i++)
     {
-      int column = (int) i;
+      /* One look at the column instead of two or three. Only this thread uses the connection, so the value is safe. */
+      sqlite3_value *value = sqlite3_column_value (stmt, (int) i);
       guint8 tag = TAG_NULL;
 
-      switch (sqlite3_column_type (stmt, column))
+      switch (sqlite3_value_type (value))
         {
         case SQLITE_INTEGER:
           {
-            gint64 value = sqlite3_column_int64 (stmt, column);
+            gint64 integer = sqlite3_value_int64 (value);
 
-            code = make_room (packer, sizeof value);
+            code = make_room (packer, sizeof integer);
             if (code == SQLITE_OK)
               {
-                tag = tag_of_integer (value);
-                put_integer (packer->block + packer->used, value, tag);
+                tag = tag_of_integer (integer);
+                put_integer (packer->block + packer->used, integer, tag);
                 packer->used += tag;
               }
             break;
           }
         case SQLITE_FLOAT:
           {
-            double value = sqlite3_column_double (stmt, column);
+            double real = sqlite3_value_double (value);
 
-            code = make_room (packer, sizeof value);
+            code = make_room (packer, sizeof real);
             if (code == SQLITE_OK)
               {
                 tag = TAG_REAL;
-                memcpy (packer->block + packer->used, &value, sizeof value);
-                packer->used += sizeof value;
+                memcpy (packer->block + packer->used, &real, sizeof real);
+                packer->used += sizeof real;
               }
             break;
           }
         case SQLITE_TEXT:
           {
-            const unsigned char *text = sqlite3_column_text (stmt, column); /* before its length: it may convert */
+            const unsigned char *text = sqlite3_value_text (value); /* before its length: it may convert */
 
             tag = TAG_TEXT;
-            code = text != NULL ? put_bytes (packer, text, sqlite3_column_bytes (stmt, column)) : SQLITE_NOMEM;
+            code = text != NULL ? put_bytes (packer, text, sqlite3_value_bytes (value)) : SQLITE_NOMEM;
             break;
           }
         case SQLITE_BLOB:
           {
-            const void *blob = sqlite3_column_blob (stmt, column);
-            int n = sqlite3_column_bytes (stmt, column);
+            const void *blob = sqlite3_value_blob (value);
+            int n = sqlite3_value_bytes (value);
 
             tag = TAG_BLOB;
             code = blob != NULL || n == 0 ? put_bytes (packer, blob, n) : SQLITE_NOMEM;
