@@ -20,16 +20,16 @@
 
 static struct
 {
-  GThread      *thread;
-  GMainContext *context;
-  GMainLoop    *loop;
-  SoupServer   *server;
-  char         *origin;     /* http://127.0.0.1:PORT */
-  pthread_mutex_t lock;     /* what follows; no GMutex, the thread sanitizer must see it */
-  GHashTable   *ports;      /* the clients' ports that requests came from */
-  int           n_requests;
-  int           n_active;   /* of /slow */
-  int           max_active;
+  GThread        *thread;
+  GMainContext   *context;
+  GMainLoop      *loop;
+  SoupServer     *server;
+  char           *origin;     /* http://127.0.0.1:PORT */
+  pthread_mutex_t lock;       /* what follows; no GMutex, the thread sanitizer must see it */
+  GHashTable     *ports;      /* the clients' ports that requests came from */
+  int             n_requests;
+  int             n_active;   /* of /slow */
+  int             max_active;
 } good = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void

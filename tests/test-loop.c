@@ -246,6 +246,65 @@ left_guard (gpointer data, GError **error)
   return TRUE;
 }
 
+/* L7: fibers that do not end are not waited for for ever; they are cancelled, reported, and go on on their own. */
+static gboolean
+ignore_cancellation (gpointer data, GError **error)
+{
+  belay_auto (BelayShield) shield = belay_shield ();
+
+  g_atomic_int_set ((int *) data, 1);
+  belay_sleep (400, NULL);
+  g_atomic_int_set ((int *) data, 2);
+  return TRUE;
+}
+
+static gboolean
+release_deadline (gpointer data, GError **error)
+{
+  static int state;
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  BelayLoop *loop = belay_loop_new ("test-loop");
+  BelayFuture *future = belay_loop_spawn (loop, ignore_cancellation, &state, NULL);
+  GError *local = NULL;
+  gint64 begin;
+
+  if (!sleep_until (&state, 1, error))
+    return FALSE;
+  belay_scope_set_release_timeout (scope, 50);
+  begin = g_get_monotonic_time ();
+  g_assert_false (belay_close (&loop, &local));
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_clear_error (&local);
+  g_assert_cmpint (g_get_monotonic_time () - begin, <, 300 * 1000);
+  g_assert_cmpint (g_atomic_int_get (&state), ==, 1);
+  g_assert_true (belay_await_ok (future, &local)); /* it ends when it likes, with what it says */
+  g_assert_cmpint (g_atomic_int_get (&state), ==, 2);
+  return belay_scope_close (&scope, error);
+}
+
+static gboolean
+close_self (gpointer data, GError **error)
+{
+  BelayLoop *loop = data;
+
+  CRITICAL ("on its own thread");
+  g_assert_false (belay_close (&loop, error));
+  g_test_assert_expected_messages ();
+  return FALSE;
+}
+
+static gboolean
+closed_from_inside (gpointer data, GError **error)
+{
+  BelayLoop *loop = belay_loop_new ("test-loop"); /* it is lost, and its thread with it: a mistake, but no deadlock */
+  GError *local = NULL;
+
+  g_assert_false (belay_await_ok (belay_loop_spawn (loop, close_self, loop, NULL), &local));
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_clear_error (&local);
+  return TRUE;
+}
+
 static gboolean
 one_loop (gpointer data, GError **error)
 {
@@ -681,6 +740,8 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/L20-nothing-starts-when-cancelled", nothing_starts_when_cancelled);
   test_add_fiber ("/loop/L28-close-waits-and-refuses", close_waits);
   test_add_fiber ("/loop/L26-left-guard-cancels-and-waits", left_guard);
+  test_add_fiber ("/loop/L7-release-deadline", release_deadline);
+  test_add_fiber ("/loop/L11-closed-from-inside-is-misuse", closed_from_inside);
   test_add_fiber ("/loop/nothing-is-left", nothing_left);
   test_add_fiber ("/loop/ping-pong", ping_pong);
   test_add_fiber ("/loop/spawn-from-a-plain-thread", spawn_from_a_plain_thread);

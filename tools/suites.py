@@ -43,7 +43,7 @@ SANITIZER_ENVIRONMENT = {
 LONG_UNDER_VALGRIND = {'fibers-in-numbers', 'stress', 'seeds', 'run', 'races', 'http', 'sqlite'}
 
 # The bare switch, which tells valgrind nothing of its stacks.
-NOT_UNDER_VALGRIND = {'switch', 'switch-ucontext'}
+NOT_UNDER_VALGRIND = {'switch', 'switch-ucontext', 'switch-aarch64'}
 
 # The thread sanitizer does not see the locks inside of GIO's and libsoup's threads, which are not built for it, and these
 # programs (as the examples, with libxml2) are mostly theirs.

@@ -54,7 +54,7 @@ typedef void (*BelaySink) (const GError *error, const char *what, const char *si
  * @data: handed to @sink
  *
  * Says who gets errors that nobody consumed: a release that was scheduled outside a fiber and failed, a callback
- * whose scope is gone. Belay's own sink prints them with g_warning(). Each error is given once.
+ * whose scope is gone, a future that was rejected and dropped unseen, in either order. Belay's own sink prints them with g_warning(). Each error is given once.
  *
  * Suspends: never. Cancellation: none. Threads: set it before others run; @sink is called from any thread.
  * Errors: none.

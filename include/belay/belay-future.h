@@ -172,7 +172,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_finally (BelayFuture *future, B
  * Resolves when all are resolved, rejects with the first failure. `all_settled` waits for all and always resolves.
  * `any` resolves with the first success and rejects when all failed, with the first failure. `race` takes the
  * outcome of the first that settles. The members, in the order given, are read with belay_future_get_member().
- * Interest in the members that no longer matter is dropped.
+ * Interest in the members that no longer matter is dropped. Work that borrows memory (belay_promise_set_borrowing())
+ * is asked to end instead, and the outcome, though decided, is known when it has ended.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all         (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settled (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
@@ -192,7 +193,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_get_member    (BelayFuture *fut
  * @future: (transfer full): a future
  * @milliseconds: how long to wait for it, from now
  *
- * Rejects with %G_IO_ERROR_TIMED_OUT when @future is not known in time, and drops the interest in it.
+ * Rejects with %G_IO_ERROR_TIMED_OUT when @future is not known in time, and drops the interest in it. Work that borrows
+ * memory is asked to end, and seen to its end, first.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_with_timeout (BelayFuture *future, gint64 milliseconds) BELAY_USE_RESULT;
 /* Resolves after so many milliseconds. */

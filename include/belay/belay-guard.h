@@ -65,7 +65,8 @@ G_BEGIN_DECLS
 #define BELAY_WITH(Type, name, future, error)                                                                     \
   for (int belay_step_##name = 0; belay_step_##name < 3; belay_step_##name = 3)                                   \
     for (belay_auto (Type) name = (Type *) belay_await ((future), (error));                                       \
-         (belay_step_##name = belay_with_next (belay_step_##name, &name, (error))) < 3;)                          \
+         (belay_step_##name = belay_step_##name == 0 ? (name != NULL ? 1 : 2)                                     \
+                                                     : belay_with_next (belay_step_##name, &name, (error))) < 3;) \
       if (belay_step_##name == 1)
 
 /**

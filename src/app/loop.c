@@ -130,6 +130,12 @@ loop_close (gpointer data, BelayReason reason, GError **error)
   GError *failure = NULL;
   gboolean ok, joined;
 
+  if (belay_fiber_self ()->context == self->context)
+    {
+      g_critical ("a loop is closed on its own thread, whose end that would wait for");
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a loop cannot be closed on its own thread");
+      return FALSE;
+    }
   g_mutex_lock (&self->lock);
   self->closing = TRUE;
   g_mutex_unlock (&self->lock);
