@@ -241,6 +241,39 @@ test_cancel_drops_outside (void)
   close_and_drain (scope);
 }
 
+static gboolean
+answer_later (gpointer promise, GError **error)
+{
+  belay_sleep (10, NULL);
+  thing_note ("answered");
+  belay_promise_resolve (promise);
+  return TRUE;
+}
+
+/* Work that uses memory of the scope's owner is asked to end, and the close waits until it has. */
+static gboolean
+test_borrowing (gpointer data, GError **error)
+{
+  for (guint cancelled = 0; cancelled < 2; cancelled++)
+    {
+      BelayScope *scope = belay_scope_new ();
+      g_autoptr (BelayPromise) promise = belay_promise_new ();
+      BelayFuture *answering = belay_spawn (answer_later, promise);
+
+      belay_promise_set_borrowing (promise);
+      belay_promise_on_cancel (promise, on_unwanted, NULL);
+      belay_scope_then (scope, belay_promise_get_future (promise), never_called, NULL);
+      g_assert_true (belay_yield (error));
+      if (cancelled)
+        belay_scope_cancel (scope, "enough");
+      belay_scope_close (&scope, NULL);
+      thing_note ("closed");
+      g_assert_true (belay_await_ok (answering, error));
+      assert_log ("unwanted answered closed");
+    }
+  return TRUE;
+}
+
 /* What the future would have given is released. */
 static gboolean
 test_value_released (gpointer data, GError **error)
@@ -439,6 +472,7 @@ main (int argc, char **argv)
   thing_add_test ("/chain/not-after-a-cancel", test_not_after_cancel);
   thing_add_test ("/chain/L19-cancel-drops-the-interest", test_cancel_drops);
   thing_add_plain_test ("/chain/L19-cancel-drops-the-interest-outside-a-fiber", test_cancel_drops_outside);
+  thing_add_test ("/chain/close-waits-for-work-that-borrows", test_borrowing);
   thing_add_test ("/chain/L21-value-is-released", test_value_released);
   thing_add_plain_test ("/chain/L12-on-a-closed-scope", test_late);
   thing_add_plain_test ("/chain/object-may-go-at-any-moment", test_widget);

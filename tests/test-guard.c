@@ -818,6 +818,29 @@ test_hanging_child_in_release (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Only the child is stopped by it, but then the release was not in time, either. */
+static gboolean
+leave_hanging_child (gpointer data, GError **error)
+{
+  belay_future_unref (belay_spawn (wait_func, NULL));
+  return TRUE;
+}
+
+static gboolean
+test_child_alone (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  belay_auto (Thing) a = thing_new ("a");
+  gint64 begin = now_ms ();
+
+  a->on_close = leave_hanging_child;
+  g_assert_false (belay_close (&a, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_cmpint (now_ms () - begin, ==, 5000);
+  assert_log ("+a -a !a");
+  return TRUE;
+}
+
 /* --- commit --- */
 
 static gboolean
@@ -1641,6 +1664,7 @@ main (int argc, char **argv)
   thing_add_test ("/guard/L6-checkpoints-work-in-a-release", test_shielded);
   thing_add_test ("/guard/L23-children-of-a-release-are-not-cancelled", test_children_in_release);
   thing_add_test ("/guard/L7-hanging-child-of-a-release", test_hanging_child_in_release);
+  thing_add_test ("/guard/L7-child-that-a-release-leaves-hanging", test_child_alone);
   thing_add_test ("/guard/commit-says-how-it-went", test_commit);
   thing_add_test ("/guard/L20-commit-in-a-cancelled-scope-discards", test_commit_in_cancelled);
   thing_add_test ("/guard/commit-that-began-is-shielded", test_commit_shielded);

@@ -367,6 +367,34 @@ borrowed_and_combined (gpointer data, GError **error)
   return TRUE;
 }
 
+/* The same through a chain: when the scope has closed, its owner may go, and the memory with it. */
+static gboolean
+on_done (BelayFuture *done, gpointer data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+borrowed_by_a_chain (gpointer data, GError **error)
+{
+  for (int way = 0; way < 3; way++)
+    {
+      Borrowed *owner = g_new0 (Borrowed, 1);
+      BelayScope *scope = belay_scope_new ();
+
+      belay_scope_then (scope, belay_thread_run (use_memory, owner), on_done, owner);
+      if (way > 0)
+        yield_until (&owner->started, 1);
+      if (way == 2)
+        belay_scope_cancel (scope, "not any more");
+      belay_scope_close (&scope, NULL);
+      g_assert_true (owner->started == 0 || owner->memory[17] == 2);
+      memset (owner, 0xee, sizeof *owner);
+      g_free (owner);
+    }
+  return TRUE;
+}
+
 /* In a fiber that was cancelled after it submitted, before it waits. */
 static gboolean
 await_late (gpointer data, GError **error)
@@ -821,6 +849,7 @@ main (int argc, char **argv)
   test_add_fiber ("/worker/no-fiber-on-a-worker", no_fiber_on_a_worker);
   test_add_fiber ("/worker/L22-borrowed-memory", borrowed_memory);
   test_add_fiber ("/worker/L22-borrowed-and-combined", borrowed_and_combined);
+  test_add_fiber ("/worker/L22-borrowed-by-a-chain", borrowed_by_a_chain);
   test_add_fiber ("/worker/L22-awaited-late", awaited_late);
   test_add_fiber ("/worker/E03-owned-and-cancelled", owned_and_cancelled);
   test_add_fiber ("/worker/L9-owned-late-failure", owned_late_failure);

@@ -6,6 +6,9 @@
  * callback runs there if the scope is still open and not cancelled, so never after the owner said it is over. Closing
  * and cancelling drop the chains that still wait, and with them the interest in their futures; one whose notification is
  * under way finds that it is linked no more and drops itself. The list belongs to the home thread.
+ *
+ * A chain whose future borrows memory of the scope's owner is not dropped: its work is asked to end, and until it has the
+ * chain *lingers*, counted as a child, so that no close returns before.
  */
 #include "scope/scope-private.h"
 
@@ -18,6 +21,7 @@ struct _BelayChain
   BelayFuture   *future;
   BelayChainFunc func;
   gpointer       data;
+  gboolean       lingers;     /* home */
 };
 
 #define CHAIN_OF(p, member) ((BelayChain *) ((char *) (p) - G_STRUCT_OFFSET (BelayChain, member)))
@@ -66,7 +70,9 @@ run_chain (BelayItem *item)
   BelayScope *scope = self->scope;
   GError *error = NULL;
 
-  if (unlink_chain (self) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
+  if (self->lingers)
+    belay_scope_leave (scope, NULL);
+  else if (unlink_chain (self) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
       !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
     {
       if (scope->state <= BELAY_SCOPE_JOINING)
@@ -137,8 +143,18 @@ belay_chains_drop (BelayScope *scope)
       BelayChain *self = scope->chains;
 
       unlink_chain (self);
-      if (belay_future_remove_waiter (self->future, &self->waiter))
-        chain_free (self);
+      if (belay_future_is_borrowing (self->future))
+        {
+          self->lingers = TRUE;
+          belay_spin_lock (&scope->lock);
+          belay_scope_count_children (scope, 1);
+          belay_spin_unlock (&scope->lock);
+          belay_future_ask_borrower (self->future); /* its notification ends the chain */
+        }
+      else if (belay_future_remove_waiter (self->future, &self->waiter))
+        {
+          chain_free (self);
+        }
     }
 }
 

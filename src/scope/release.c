@@ -46,13 +46,21 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
     ok = belay_check_result (ok, &failure, name);
   if (G_UNLIKELY (self.limit.scope != NULL))
     {
-      if (!belay_scope_finish (self.limit.scope, ok ? BELAY_REASON_OK : BELAY_REASON_ERROR, ok ? &failure : NULL))
-        ok = FALSE;
+      if (ok)
+        ok = belay_scope_finish (self.limit.scope, BELAY_REASON_OK, &failure);
+      else if (!belay_scope_finish (self.limit.scope, BELAY_REASON_ERROR, NULL))
+        belay_scope_pass_errors (self.limit.scope, NULL, name);
       belay_scope_unref (self.limit.scope);
     }
   belay_limit_pop (fiber, &self.limit);
   belay_limit_clear (&self.limit);
 
+  /* It may have been a child that the deadline stopped, and the release with it. */
+  if (G_UNLIKELY (!ok) && self.limit.observed == 0 && atomic_load (&self.limit.deadline) <= belay_now ())
+    {
+      on_expired (&self.limit);
+      self.limit.observed = BELAY_REASON_DEADLINE;
+    }
   if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
     {
       ok = FALSE;

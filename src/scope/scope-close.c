@@ -14,17 +14,20 @@ has_children (BelayScope *self)
 }
 
 void
-belay_scope_leave_child (BelayScope *self, BelayTask *task)
+belay_scope_leave (BelayScope *self, BelayTask *task)
 {
   BelayFiber *closer = NULL;
 
   belay_spin_lock (&self->lock);
-  if (task->prev != NULL)
-    task->prev->next = task->next;
-  else
-    self->children = task->next;
-  if (task->next != NULL)
-    task->next->prev = task->prev;
+  if (task != NULL)
+    {
+      if (task->prev != NULL)
+        task->prev->next = task->next;
+      else
+        self->children = task->next;
+      if (task->next != NULL)
+        task->next->prev = task->prev;
+    }
   if (belay_scope_count_children (self, -1) == 0 && self->state == BELAY_SCOPE_JOINING)
     closer = self->closer;
   belay_spin_unlock (&self->lock);

@@ -112,7 +112,8 @@ void        belay_scope_add_error  (BelayScope *scope, GError *error);
 void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const char *prefix);
 /* A child of the group has failed: (transfer full) @error. */
 void        belay_scope_child_failed (BelayScope *scope, GError *error);
-void        belay_scope_leave_child (BelayScope *scope, BelayTask *task);
+/* What was counted as a child has ended, at home; @task when it is one of the list. */
+void        belay_scope_leave      (BelayScope *scope, BelayTask *task);
 /* Under the lock: how many there are now. No atomic addition, since all who change it hold the lock. */
 static inline guint
 belay_scope_count_children (BelayScope *scope, int change)

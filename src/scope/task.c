@@ -64,7 +64,7 @@ conclude (BelayTask *self, gpointer value, GError *error)
       belay_future_settle_error (future, error);
     }
   if (scope != NULL)
-    belay_scope_leave_child (scope, self);
+    belay_scope_leave (scope, self);
   belay_future_unref_writer (future);
   if (scope == NULL) /* last: what was released with the future is counted by now */
     {
