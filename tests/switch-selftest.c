@@ -2,9 +2,9 @@
 /*
  * The switch between stacks by itself, without GLib: what a function may rely on survives it, a million times.
  *
- *   gcc -O2 -Itests/switch-shim tests/switch-selftest.c -o switch-selftest && ./switch-selftest
- *   gcc -O2 -DBELAY_UCONTEXT -Itests/switch-shim tests/switch-selftest.c -o switch-selftest && ./switch-selftest
- *   aarch64-linux-gnu-gcc -O2 -static -Itests/switch-shim tests/switch-selftest.c -o switch-selftest-aarch64
+ *   gcc -O2 -Itests/switch-shim -Isrc tests/switch-selftest.c -o switch-selftest && ./switch-selftest
+ *   gcc -O2 -DBELAY_UCONTEXT -Itests/switch-shim -Isrc tests/switch-selftest.c -o switch-selftest && ./switch-selftest
+ *   aarch64-linux-gnu-gcc -O2 -static -Itests/switch-shim -Isrc tests/switch-selftest.c -o switch-selftest-aarch64
  *   qemu-aarch64 ./switch-selftest-aarch64
  *
  * Coroutines switch to each other in an order drawn by chance. Each switch is made by a function in assembly that fills

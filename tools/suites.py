@@ -281,7 +281,7 @@ def aarch64(name, everything):
     program.parent.mkdir(parents=True, exist_ok=True)
     native = os.uname().machine == 'aarch64'
     status = run(['gcc' if native else 'aarch64-linux-gnu-gcc', '-std=gnu11', '-O2', '-g', '-Wall', '-static',
-                  f'-I{SOURCE}/tests/switch-shim', SOURCE / 'tests' / 'switch-selftest.c', '-o', program])
+                  f'-I{SOURCE}/tests/switch-shim', f'-I{SOURCE}/src', SOURCE / 'tests' / 'switch-selftest.c', '-o', program])
     if status == 0:
         status = run([*([] if native else ['qemu-aarch64']), program])
     if status == 0:

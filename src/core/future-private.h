@@ -2,24 +2,11 @@
 /* What the library itself knows of futures. The essay is in future.c. */
 #pragma once
 
+#include "core/sanitizer.h"
+
 #include <belay/belay.h>
 #include <stdatomic.h>
 
-/* Whether this is built for a sanitizer which must see all of memory and each switch of stacks. */
-#if defined (__SANITIZE_ADDRESS__)
-# define BELAY_WITH_ASAN
-#endif
-#if defined (__SANITIZE_THREAD__)
-# define BELAY_WITH_TSAN
-#endif
-#ifdef __has_feature
-# if __has_feature (address_sanitizer)
-#  define BELAY_WITH_ASAN
-# endif
-# if __has_feature (thread_sanitizer)
-#  define BELAY_WITH_TSAN
-# endif
-#endif
 #ifdef BELAY_WITH_TSAN
 # include "core/tsan.h"
 #endif

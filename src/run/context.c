@@ -264,7 +264,8 @@ context_prepare (GSource *source, int *timeout)
           return FALSE;
         }
     }
-  belay_workers_before_poll ();
+  if (belay_workers_before_poll () && (*timeout < 0 || *timeout > 1))
+    *timeout = 1;
   if (belay_context_has_jobs (self) && spin_for_remote (self))
     {
       take_remote (self);

@@ -3,13 +3,13 @@
 #pragma once
 
 #include "core/future-private.h"
+#include "run/switch.h"
 
 typedef struct _BelayContext BelayContext;
 typedef struct _BelayFiber   BelayFiber;
 typedef struct _BelayStack   BelayStack;
 typedef struct _BelayItem    BelayItem;
 typedef struct _BelayTimer   BelayTimer;
-typedef struct _BelayCoro    BelayCoro;
 
 /* Something to run on a context. Lies in the memory of whoever queues it, and is in one queue at a time. */
 struct _BelayItem
@@ -24,23 +24,6 @@ struct _BelayTimer
   gint64 when;                      /* belay_now(), microseconds */
   guint  place;                     /* in the heap, from 1; 0: not armed */
   void (*fire) (BelayTimer *timer); /* not armed any more when called */
-};
-
-/* Where a stack was left. What the sanitizers need is in here too. */
-struct _BelayCoro
-{
-  void       *sp;
-#ifdef BELAY_UCONTEXT
-  void       *ucontext;
-#endif
-#ifdef BELAY_WITH_ASAN
-  const void *asan_bottom;
-  gsize       asan_size;
-  void       *asan_fake;
-#endif
-#ifdef BELAY_WITH_TSAN
-  void       *tsan_fiber;
-#endif
 };
 
 /* One nested run of the queue: fibers suspend to the innermost. On the dispatcher's stack. */

@@ -83,24 +83,6 @@ void        belay_stack_prepare (BelayStack *stack);
 void        belay_stacks_trim  (BelayContext *context, guint max);
 void        belay_stacks_free  (BelayContext *context);
 
-/* --- switch.c --- */
-void        belay_coro_init    (BelayCoro *coro, void *bottom, gsize size, void (*entry) (void));
-/* To be called first on a new stack. */
-void        belay_coro_entered (void);
-void        belay_coro_free    (BelayCoro *coro);
-
-#if defined (BELAY_UCONTEXT) || defined (BELAY_WITH_ASAN) || defined (BELAY_WITH_TSAN)
-void        belay_coro_switch  (BelayCoro *from, BelayCoro *to);
-#else
-void        belay_switch       (void **save, void *to) __attribute__ ((visibility ("hidden")));
-
-static inline void
-belay_coro_switch (BelayCoro *from, BelayCoro *to)
-{
-  belay_switch (&from->sp, to->sp);
-}
-#endif
-
 /* --- fiber.c --- */
 /* Sets the record up, with one interest, the caller's, and the writing end, the entry's. The caller queues the item. */
 void        belay_fiber_init   (BelayFiber *self, BelayContext *context, BelayLimit *outer, void (*entry) (BelayFiber *),
@@ -179,8 +161,8 @@ struct _BelayWork
   void     (*work) (BelayWork *work);
 };
 void        belay_workers_submit      (BelayWork *work);
-/* The caller is about to sleep: work that no worker has taken up yet gets one. */
-void        belay_workers_before_poll (void);
+/* The caller is about to sleep: work that no worker has taken up yet gets one. TRUE: the caller should soon ask again. */
+gboolean    belay_workers_before_poll (void);
 /* TRUE when jobs have lately been so short that waiting for one is best done awake. */
 gboolean    belay_workers_are_quick   (void);
 /* Counts what the end of the program waits for. */

@@ -18,24 +18,29 @@ static gpointer
 count_processors (gpointer unused)
 {
   cpu_set_t set;
-  int n;
+  int n = sched_getaffinity (0, sizeof set, &set) == 0 ? CPU_COUNT (&set) : (int) g_get_num_processors ();
+
+  return GINT_TO_POINTER (n);
+}
+
+int
+belay_n_processors (void)
+{
+  static GOnce once = G_ONCE_INIT;
 
 #ifdef HAVE_VALGRIND
   if (RUNNING_ON_VALGRIND)
-    return GINT_TO_POINTER (1);
+    return 1;
 #endif
-  n = sched_getaffinity (0, sizeof set, &set) == 0 ? CPU_COUNT (&set) : (int) g_get_num_processors ();
-  return GINT_TO_POINTER (n);
+  return GPOINTER_TO_INT (g_once (&once, count_processors, NULL));
 }
 
 BelaySpin
 belay_spin_how (void)
 {
-  static GOnce once = G_ONCE_INIT;
-
   if (G_UNLIKELY (belay_clock_virtual))
     return BELAY_SPIN_NOT;
-  return GPOINTER_TO_INT (g_once (&once, count_processors, NULL)) > 1 ? BELAY_SPIN_AWAKE : BELAY_SPIN_YIELD;
+  return belay_n_processors () > 1 ? BELAY_SPIN_AWAKE : BELAY_SPIN_YIELD;
 }
 
 int

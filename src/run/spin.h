@@ -28,6 +28,8 @@ BelaySpin belay_spin_how   (void);
 
 #define BELAY_SPIN_YIELDS 4
 
+/* How many processors this process may run on. */
+int      belay_n_processors (void);
 /* The processor of this thread. A plain load where the C library has registered restartable sequences. */
 int      belay_spin_cpu     (void);
 

@@ -9,6 +9,10 @@
  * started, only when there is none awake, when a thread is about to sleep while its work lies untouched
  * (before_poll), or when jobs have lately been long.
  *
+ * More workers than processors are of use only to jobs that sleep. Whether jobs do is sampled; while they do not,
+ * no more than that are awake, unless nothing has been taken up for a while (STUCK): then all of them may be asleep, in
+ * jobs of another kind, and one is woken after all.
+ *
  * Invariants
  *   1. The queue is first in, first out, under `queue.lock`, which is held for a few instructions.
  *   2. Whoever adds work looks for a spinner or an awake worker *after* adding; whoever stops spinning or parks looks
@@ -19,11 +23,14 @@
 #include "run/fiber.h"
 #include "run/spin.h"
 
+#include <sys/resource.h>
 #include <time.h>
 
 #define SPIN        50    /* µs a worker looks for work before it parks */
 #define QUICK       20000 /* ns: the average job that is worth waiting for awake */
 #define SAMPLE      16    /* one job of so many is timed */
+#define SLEEPY      125   /* ‰ of jobs that slept: from there on more workers than processors are of use */
+#define STUCK       1000  /* µs */
 #define IDLE_LIFE   (10 * G_USEC_PER_SEC)
 
 static struct
@@ -32,11 +39,17 @@ static struct
   BelayWork   *head, *tail;
   char         pad[64];
   atomic_uintptr_t n; /* how many wait */
+  atomic_uint  n_taken;
 } queue = { .lock = ATOMIC_FLAG_INIT };
 
 static atomic_int n_workers, n_parked;
 static atomic_bool spinning;
 static atomic_int average_ns;
+static atomic_int sleepy; /* ‰ */
+
+/* When before_poll last saw that work was taken up. */
+static atomic_uint seen_taken;
+static _Atomic (gint64) seen_at;
 
 static GMutex park_lock; /* n_wakeups */
 static GCond park_cond;
@@ -57,6 +70,9 @@ take_work (void)
     {
       queue.head = work->next;
       atomic_fetch_sub_explicit (&queue.n, 1, memory_order_relaxed);
+      /* no atomic addition, since all who change it hold the lock */
+      atomic_store_explicit (&queue.n_taken, atomic_load_explicit (&queue.n_taken, memory_order_relaxed) + 1,
+                             memory_order_relaxed);
     }
   belay_spin_unlock (&queue.lock);
   return work;
@@ -79,10 +95,27 @@ now_ns (void)
 
 static gpointer worker_main (gpointer data);
 
+/* How often this thread has slept so far. */
+static long
+count_sleeps (void)
+{
+  struct rusage usage;
+
+  return getrusage (RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
+
 static int
 max_workers (void)
 {
-  return CLAMP ((int) g_get_num_processors () * 4, 8, 64);
+  return CLAMP (belay_n_processors () * 4, 8, 64);
+}
+
+/* Whether one more worker awake would have a processor to run on, or jobs are such as leave theirs to others. */
+static gboolean
+more_is_better (void)
+{
+  return atomic_load (&n_workers) - atomic_load (&n_parked) < belay_n_processors () ||
+         atomic_load_explicit (&sleepy, memory_order_relaxed) >= SLEEPY;
 }
 
 static void
@@ -94,8 +127,8 @@ wake_one (void)
     {
       g_mutex_lock (&park_lock);
       n_wakeups++;
-      g_cond_signal (&park_cond);
       g_mutex_unlock (&park_lock);
+      g_cond_signal (&park_cond);
     }
   else if (n < max_workers () && atomic_compare_exchange_strong (&n_workers, &n, n + 1))
     {
@@ -180,6 +213,28 @@ park (void)
   return stay;
 }
 
+static inline int
+approach (int average, int value)
+{
+  return average + (value - average) / 4;
+}
+
+/* Runs one job and learns from it what jobs are like. */
+static void
+run_sample (BelayWork *work)
+{
+  int average = atomic_load_explicit (&average_ns, memory_order_relaxed);
+  gboolean is_quick = average < QUICK;
+  long sleeps = is_quick ? 0 : count_sleeps ();
+  gint64 begin = now_ns ();
+
+  work->work (work);
+  atomic_store_explicit (&average_ns, approach (average, (int) MIN (now_ns () - begin, 1000000)), memory_order_relaxed);
+  if (!is_quick)
+    atomic_store_explicit (&sleepy, approach (atomic_load_explicit (&sleepy, memory_order_relaxed),
+                                              count_sleeps () > sleeps ? 1000 : 0), memory_order_relaxed);
+}
+
 static gpointer
 worker_main (gpointer data)
 {
@@ -194,21 +249,12 @@ worker_main (gpointer data)
           continue;
         }
       if (atomic_load_explicit (&queue.n, memory_order_relaxed) > 0 && !belay_workers_are_quick () &&
-          !atomic_load_explicit (&spinning, memory_order_relaxed))
+          !atomic_load_explicit (&spinning, memory_order_relaxed) && more_is_better ())
         wake_one ();
       if (n++ % SAMPLE == 0)
-        {
-          gint64 begin = now_ns ();
-          int average = atomic_load_explicit (&average_ns, memory_order_relaxed);
-
-          work->work (work);
-          average += (int) ((MIN (now_ns () - begin, 1000000) - average) / 4);
-          atomic_store_explicit (&average_ns, average, memory_order_relaxed);
-        }
+        run_sample (work);
       else
-        {
-          work->work (work);
-        }
+        work->work (work);
     }
 }
 
@@ -232,11 +278,26 @@ belay_workers_submit (BelayWork *work)
     wake_one ();
 }
 
-void
+gboolean
 belay_workers_before_poll (void)
 {
-  if (G_UNLIKELY (atomic_load_explicit (&queue.n, memory_order_relaxed) != 0) && !atomic_load (&spinning))
+  guint taken;
+  gint64 now;
+
+  if (G_LIKELY (atomic_load_explicit (&queue.n, memory_order_relaxed) == 0) || atomic_load (&spinning))
+    return FALSE;
+  if (more_is_better ())
+    {
+      wake_one ();
+      return FALSE;
+    }
+  taken = atomic_load_explicit (&queue.n_taken, memory_order_relaxed);
+  now = g_get_monotonic_time ();
+  if (atomic_exchange_explicit (&seen_taken, taken, memory_order_relaxed) != taken)
+    atomic_store_explicit (&seen_at, now, memory_order_relaxed);
+  else if (now - atomic_load_explicit (&seen_at, memory_order_relaxed) >= STUCK)
     wake_one ();
+  return TRUE;
 }
 
 /* --- what the end of the program waits for --- */
