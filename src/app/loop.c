@@ -36,7 +36,7 @@ loop_main (gpointer data)
   g_main_context_push_thread_default (self->main_context);
   g_main_loop_run (self->main_loop);
   /* Releases that were scheduled here, and notices that may hold the last reference of something: nobody else runs them. */
-  while (atomic_load (&self->context->n_detached) > 0 || belay_context_has_items (self->context))
+  while (belay_context_has_detached (self->context) || belay_context_has_items (self->context))
     g_main_context_iteration (self->main_context, TRUE);
   g_main_context_pop_thread_default (self->main_context);
   return NULL;

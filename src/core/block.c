@@ -19,6 +19,7 @@
 
 #define KEEP (4 * 1024 * 1024)
 
+/* By the number of the list; 0 is no list. */
 static const guint sizes[] = { 0, 64, 192, 256 };
 
 typedef struct _Free Free;
@@ -30,27 +31,34 @@ struct _Free
 static __thread struct
 {
   Free *first;
-  guint n;
+  guint room; /* for how many more; 0 at first, and always where there is no list */
 } lists[G_N_ELEMENTS (sizes)] __attribute__ ((tls_model ("initial-exec")));
+
+/* Whether this thread has lists: the room of each has been given. */
+static __thread enum { UNKNOWN, NO, YES } keeps __attribute__ ((tls_model ("initial-exec")));
 
 static void
 free_lists (gpointer unused)
 {
+  keeps = UNKNOWN; /* what is freed later, by the end of something else, calls for this again */
   for (guint i = 1; i < G_N_ELEMENTS (lists); i++)
-    while (lists[i].first != NULL)
-      {
-        Free *block = lists[i].first;
+    {
+      while (lists[i].first != NULL)
+        {
+          Free *block = lists[i].first;
 
-        lists[i].first = block->next;
-        g_free (block);
-      }
+          lists[i].first = block->next;
+          g_free (block);
+        }
+      lists[i].room = 0;
+    }
 }
 
 /* Its destructor runs at the end of a thread that has lists. */
 static GPrivate at_end = G_PRIVATE_INIT (free_lists);
 
-static inline gboolean
-has_lists (void)
+static gboolean
+may_keep (void)
 {
 #if defined (BELAY_WITH_ASAN) || defined (BELAY_WITH_TSAN)
   return FALSE;
@@ -72,28 +80,47 @@ get (gsize size, guint8 i)
 {
   Free *piece = lists[i].first;
 
-  if (G_UNLIKELY (i == 0 || piece == NULL))
+  if (G_UNLIKELY (piece == NULL))
     return g_malloc (i != 0 ? sizes[i] : size);
   lists[i].first = piece->next;
-  lists[i].n--;
+  lists[i].room++;
   return piece;
+}
+
+static inline void
+keep (Free *piece, guint8 i)
+{
+  piece->next = lists[i].first;
+  lists[i].first = piece;
+  lists[i].room--;
+}
+
+static G_NO_INLINE void
+put_without_room (gpointer memory, guint8 i)
+{
+  if (keeps == UNKNOWN)
+    {
+      keeps = may_keep () ? YES : NO;
+      if (keeps == YES)
+        {
+          for (guint k = 1; k < G_N_ELEMENTS (lists); k++)
+            lists[k].room = KEEP / sizes[k];
+          g_private_set (&at_end, lists);
+        }
+    }
+  if (lists[i].room > 0)
+    keep (memory, i);
+  else
+    g_free (memory);
 }
 
 static inline void
 put (gpointer memory, guint8 i)
 {
-  Free *piece = memory;
-
-  if (G_UNLIKELY (i == 0 || lists[i].n * sizes[i] >= KEEP || !has_lists ()))
-    {
-      g_free (memory);
-      return;
-    }
-  if (G_UNLIKELY (lists[i].n == 0))
-    g_private_set (&at_end, lists);
-  piece->next = lists[i].first;
-  lists[i].first = piece;
-  lists[i].n++;
+  if (G_LIKELY (lists[i].room > 0))
+    keep (memory, i);
+  else
+    put_without_room (memory, i);
 }
 
 gpointer

@@ -27,20 +27,19 @@ belay_now (void)
   return g_get_monotonic_time ();
 }
 
-gboolean
-belay_clock_surely_before (gint64 when)
+gint64
+belay_clock_after_now (void)
 {
+#ifdef CLOCK_MONOTONIC_COARSE
   struct timespec now;
 
-  if (G_UNLIKELY (belay_clock_virtual))
-    return belay_now () < when;
-#ifdef CLOCK_MONOTONIC_COARSE
-  clock_gettime (CLOCK_MONOTONIC_COARSE, &now);
-  return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 + COARSE_LAG < when;
-#else
-  (void) now;
-  return FALSE;
+  if (G_LIKELY (!belay_clock_virtual))
+    {
+      clock_gettime (CLOCK_MONOTONIC_COARSE, &now);
+      return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 + COARSE_LAG;
+    }
 #endif
+  return belay_now ();
 }
 
 void

@@ -53,6 +53,7 @@ struct _BelayContext
   guint32      seed;          /* not 0: the next to run is chosen by chance, from this seed */
   gpointer     limits;        /* spare limits, see limit.c */
   gpointer     detached;      /* the scope of what nobody owns, see scope/scope.c */
+  int          n_detached;    /* fibers that no scope owns, such as scheduled releases: started here, less all that ended */
 
   char         pad1[64];
   _Atomic (BelayItem *) remote; /* pushed by other threads, newest first */
@@ -60,7 +61,7 @@ struct _BelayContext
   char         pad2[64];
 
   _Atomic (guint64) refs;     /* references, and above them the jobs on the workers whose results come here */
-  atomic_int       n_detached; /* fibers here that no scope owns, such as scheduled releases */
+  atomic_int    n_detached_remote; /* such fibers that other threads started */
   GMutex        lock;         /* main_context */
   GMainContext *main_context; /* weak; NULL once it is gone */
   GSource      *source;       /* weak */
@@ -96,13 +97,20 @@ void          belay_clock_advance_to     (gint64 when);
 /* Work outside the library that a virtual clock stands still for: 1 when it begins, -1 when it has ended. */
 void          belay_clock_hold           (int n);
 gboolean      belay_clock_is_held        (void);
-/* TRUE when @when is surely not yet reached; costs a fraction of reading the clock. */
-gboolean      belay_clock_surely_before  (gint64 when);
+/* Now or up to 20 ms later, never earlier; costs a fraction of reading the clock. */
+gint64        belay_clock_after_now      (void);
 /* The seed that new contexts choose by, 0 for none. */
 extern guint32 belay_context_seed;
 
 /* BELAY_DEBUG: "virtual-clock", "seed=N", read once. */
 void          belay_debug_init           (void);
+
+/* At home: whether fibers that no scope owns are still there. */
+static inline gboolean
+belay_context_has_detached (BelayContext *context)
+{
+  return context->n_detached + atomic_load (&context->n_detached_remote) > 0;
+}
 
 static inline void
 belay_context_push_local (BelayContext *context, BelayItem *item)

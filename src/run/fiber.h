@@ -115,8 +115,32 @@ belay_fiber_self (void)
 /* --- limit.c --- */
 extern atomic_uint belay_limit_epoch; /* counts cancellations and changes of deadlines, in the whole program */
 
-void        belay_limit_init      (BelayLimit *limit);
-void        belay_limit_clear     (BelayLimit *limit);
+static inline void
+belay_limit_init (BelayLimit *limit)
+{
+  limit->klass = NULL;
+  limit->outer = NULL;
+  limit->fiber = NULL;
+  atomic_init (&limit->deadline, G_MAXINT64);
+  limit->allowance = G_MAXINT64;
+  atomic_init (&limit->reason, NULL);
+  limit->expired = NULL;
+  atomic_init (&limit->cancelled, FALSE);
+  limit->shield = FALSE;
+  limit->observed = 0;
+  limit->owns = FALSE;
+  limit->scope = NULL;
+}
+
+static inline void
+belay_limit_clear (BelayLimit *limit)
+{
+  char *reason = atomic_load_explicit (&limit->reason, memory_order_acquire);
+
+  if (G_UNLIKELY (reason != NULL))
+    g_free (reason);
+}
+
 /* Makes it the innermost of a running fiber; the caller fills deadline and shield first. */
 void        belay_limit_push      (BelayFiber *fiber, BelayLimit *limit);
 /* Takes it out, innermost or not. */

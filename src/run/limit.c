@@ -33,32 +33,6 @@ advance_epoch (void)
 static BelayLimit *look (BelayStack *stack);
 
 void
-belay_limit_init (BelayLimit *limit)
-{
-  limit->klass = NULL;
-  limit->outer = NULL;
-  limit->fiber = NULL;
-  atomic_init (&limit->deadline, G_MAXINT64);
-  atomic_init (&limit->cancelled, FALSE);
-  limit->allowance = G_MAXINT64;
-  limit->shield = FALSE;
-  limit->owns = FALSE;
-  limit->scope = NULL;
-  limit->observed = 0;
-  limit->expired = NULL;
-  atomic_init (&limit->reason, NULL);
-}
-
-void
-belay_limit_clear (BelayLimit *limit)
-{
-  char *reason = atomic_load_explicit (&limit->reason, memory_order_acquire);
-
-  if (G_UNLIKELY (reason != NULL))
-    g_free (reason);
-}
-
-void
 belay_limit_push (BelayFiber *fiber, BelayLimit *limit)
 {
   BelayStack *stack = fiber->stack;
@@ -71,10 +45,19 @@ belay_limit_push (BelayFiber *fiber, BelayLimit *limit)
   stack->limit = limit;
   if (limit->allowance != G_MAXINT64)
     stack->allowed = TRUE;
-  if (limit->shield || atomic_load_explicit (&limit->cancelled, memory_order_relaxed))
-    stack->epoch = 0;
+  if (G_UNLIKELY (atomic_load_explicit (&limit->cancelled, memory_order_relaxed)))
+    {
+      stack->epoch = 0;
+    }
+  else if (limit->shield)
+    {
+      stack->epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
+      stack->deadline = deadline;
+    }
   else
-    stack->deadline = MIN (stack->deadline, deadline);
+    {
+      stack->deadline = MIN (stack->deadline, deadline);
+    }
 }
 
 void
@@ -85,10 +68,8 @@ belay_limit_pop (BelayFiber *fiber, BelayLimit *limit)
   if (G_LIKELY (stack->limit == limit))
     {
       stack->limit = limit->outer;
-      if (limit->shield || limit->saved_epoch != stack->epoch)
-        stack->epoch = 0;
-      else
-        stack->deadline = limit->saved_deadline;
+      stack->epoch = limit->saved_epoch;
+      stack->deadline = limit->saved_deadline;
     }
   else
     {
@@ -129,13 +110,13 @@ belay_limit_set_deadline (BelayLimit *limit, gint64 deadline)
 
 /*
  * A release that never suspends needs no bound, since nothing could end it, and most are such; so the clock is read when
- * one first does.
+ * one first does, and for seconds the coarse one will do.
  */
 void
 belay_limit_begin_allowances (BelayFiber *fiber)
 {
   BelayStack *stack = fiber->stack;
-  gint64 now = belay_now ();
+  gint64 after_now = belay_clock_after_now ();
 
   stack->allowed = FALSE;
   for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
@@ -143,7 +124,8 @@ belay_limit_begin_allowances (BelayFiber *fiber)
       limit->saved_epoch = 0;
       if (limit->allowance != G_MAXINT64)
         {
-          atomic_store_explicit (&limit->deadline, now + limit->allowance, memory_order_relaxed);
+          atomic_store_explicit (&limit->deadline, limit->allowance + (limit->allowance >= G_USEC_PER_SEC ? after_now : belay_now ()),
+                                 memory_order_relaxed);
           limit->allowance = G_MAXINT64;
         }
     }
@@ -176,7 +158,7 @@ look (BelayStack *stack)
 static inline gboolean
 is_late (gint64 deadline)
 {
-  return deadline != G_MAXINT64 && !belay_clock_surely_before (deadline) && belay_now () >= deadline;
+  return deadline != G_MAXINT64 && belay_clock_after_now () >= deadline && belay_now () >= deadline;
 }
 
 /* The outermost effective limit whose time is up: the one that reports it as its own. */

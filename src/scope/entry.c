@@ -17,6 +17,18 @@ struct _BelayEntry
   const char *site;
 };
 
+static inline BelayEntry *
+entry_new (gpointer resource, BelayFunc func, gpointer data, const char *site)
+{
+  BelayEntry *self = belay_piece_new (sizeof *self);
+
+  self->resource = resource;
+  self->func = func;
+  self->data = data;
+  self->site = site;
+  return self;
+}
+
 static gboolean
 add_entry (BelayScope *self, BelayEntry *entry)
 {
@@ -94,8 +106,7 @@ belay_scope_adopt (BelayScope *self, gpointer resource, GError **error)
     return TRUE;
   if (G_UNLIKELY (!belay_resource_is_valid (resource)))
     return fail_invalid (resource, error);
-  entry = belay_piece_new0 (sizeof *entry);
-  entry->resource = resource;
+  entry = entry_new (resource, NULL, NULL, NULL);
   if (add_entry (self, entry))
     return TRUE;
   belay_piece_free (entry, sizeof *entry);
@@ -111,8 +122,7 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
   g_return_val_if_fail (self != NULL && future != NULL, NULL);
 
   /* Its place is made before the resource is, so that nothing can fail in between. */
-  entry = belay_piece_new0 (sizeof *entry);
-  entry->site = site;
+  entry = entry_new (NULL, NULL, NULL, site);
   resource = entry->resource = belay_await_at (future, error, site);
   if (G_UNLIKELY (resource != NULL && !belay_resource_is_valid (resource)))
     {
@@ -163,9 +173,7 @@ belay_scope_defer (BelayScope *self, BelayFunc func, gpointer data)
 
   g_return_val_if_fail (self != NULL && func != NULL, FALSE);
 
-  entry = belay_piece_new0 (sizeof *entry);
-  entry->func = func;
-  entry->data = data;
+  entry = entry_new (NULL, func, data, NULL);
   if (add_entry (self, entry))
     return TRUE;
   belay_piece_free (entry, sizeof *entry);

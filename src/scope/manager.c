@@ -42,11 +42,12 @@ manager_free (gpointer data)
 {
   BelayManager *self = data;
 
-  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
+  if (atomic_load_explicit (&self->refs, memory_order_acquire) != 1 &&
+      atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
     return;
   g_clear_pointer (&self->done, belay_future_unref);
   g_clear_error (&self->told);
-  g_free (self);
+  belay_piece_free (self, sizeof *self);
 }
 
 static gboolean
@@ -56,7 +57,8 @@ manager_close (gpointer data, BelayReason reason, GError **error)
 
   self->reason = reason;
   belay_fiber_fire (self->waiting);
-  return belay_await_ok (belay_future_ref (self->done), error);
+  return belay_fiber_await (belay_fiber_self (), self->done, manager_class.name, error) &&
+         belay_future_check (self->done, error);
 }
 
 /* The function did not end in time. It is told, and its fiber is drained at the end of the program. */
@@ -173,7 +175,8 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
   entered = belay_fiber_refuse ();
   if (entered != NULL)
     return entered;
-  self = belay_plain_new (BelayManager, &manager_class);
+  self = belay_piece_new0 (sizeof *self);
+  self->base.klass = &manager_class;
   atomic_init (&self->refs, 2);
   self->func = func;
   self->data = data;

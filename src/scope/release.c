@@ -31,10 +31,12 @@ gboolean
 belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, BelayReason reason, gint64 timeout,
                    GDestroyNotify expired, const char *name, GError **error)
 {
-  Release self = { .expired = expired, .data = data };
+  Release self;
   GError *failure = NULL;
   gboolean ok;
 
+  self.expired = expired;
+  self.data = data;
   belay_limit_init (&self.limit);
   self.limit.shield = TRUE;
   self.limit.owns = TRUE;

@@ -68,7 +68,7 @@ conclude (BelayTask *self, gpointer value, GError *error)
   belay_future_unref_writer (future);
   if (scope == NULL) /* last: what was released with the future is counted by now */
     {
-      atomic_fetch_sub (&context->n_detached, 1);
+      context->n_detached--;
       belay_pending_add (-1);
     }
 }
@@ -327,9 +327,14 @@ belay_task_start (BelayTask *self, BelayScope *scope)
 void
 belay_task_start_detached (BelayTask *self)
 {
+  BelayContext *context = self->fiber.context;
+
   belay_pending_add (1);
-  atomic_fetch_add (&self->fiber.context->n_detached, 1);
-  belay_context_push (self->fiber.context, &self->fiber.item);
+  if (G_LIKELY (belay_thread.context == context))
+    context->n_detached++;
+  else
+    atomic_fetch_add (&context->n_detached_remote, 1);
+  belay_context_push (context, &self->fiber.item);
 }
 
 static void
