@@ -35,6 +35,9 @@ get_charset (const char *type)
   return NULL;
 }
 
+/* How many redirects lead from one page to another, at most. */
+#define MOST_REDIRECTS 20
+
 static void
 take_redirect (const Fetch *self, Page *page, const char *address, const char *before, const char *location)
 {
@@ -56,6 +59,11 @@ take_redirect (const Fetch *self, Page *page, const char *address, const char *b
       page->error = g_strdup ("redirect loop");
       return;
     }
+  if (g_strv_length (chain) > MOST_REDIRECTS)
+    {
+      page->error = g_strdup ("too many redirects");
+      return;
+    }
   set_error (page, "redirected to ", name != NULL ? name : target->str);
   if (name != NULL)
     {
@@ -70,6 +78,7 @@ take_html (const Fetch *self, Page *page, const char *address, GBytes *html, con
   g_autofree char *charset = get_charset (type);
   PageJob job = { page, html, charset, address, self->site };
 
+  /* It is borrowed, so a time-out or a cancellation waits for the parser, which soon sees that nobody waits for it. */
   return belay_await_ok (belay_thread_run (page_parse, &job), error);
 }
 
@@ -110,7 +119,7 @@ take_response (const Fetch *self, Page *page, const char *address, const char *b
     }
 }
 
-/* A page that cannot be had is a page with an error; FALSE only when the crawl is over. */
+/* A page that cannot be had, or read, is a page with an error; FALSE only when the crawl is over. */
 static gboolean
 take_failure (Page *page, GError *failure, GError **error)
 {
@@ -120,25 +129,22 @@ take_failure (Page *page, GError *failure, GError **error)
       return FALSE;
     }
   if (g_error_matches (failure, BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE))
-    {
-      page->status = 200;
-      page->bytes = FETCH_LARGEST;
-      page->error = g_strdup ("larger than 16 MiB");
-    }
+    page_fail (page, g_strdup (PAGE_TOO_LARGE));
   else if (g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
-    page->error = g_strdup ("timed out");
+    page_fail (page, g_strdup ("timed out"));
   else
     set_error (page, "", failure->message);
   g_error_free (failure);
   return TRUE;
 }
 
-static BelayHttpResponse *
-get (const Fetch *self, const char *address, GError **error)
+static gboolean
+get (const Fetch *self, Page *page, const char *address, const char *before, GError **error)
 {
   belay_auto (BelayTimeout) limit = belay_timeout (self->timeout);
+  g_autoptr (BelayHttpResponse) response = belay_await (belay_http_get (self->session, address), error);
 
-  return belay_await (belay_http_get (self->session, address), error);
+  return response != NULL && take_response (self, page, address, before, response, error);
 }
 
 Page *
@@ -147,12 +153,11 @@ fetch_page (const Fetch *self, const char *name, const char *before, GError **er
   g_autoptr (Page) page = page_new (name);
   g_autofree char *address = site_get_address (self->site, name);
   GError *failure = NULL;
-  g_autoptr (BelayHttpResponse) response = get (self, address, &failure);
-  time_t now = time (NULL);
 
-  if (response != NULL ? !take_response (self, page, address, before, response, error)
-                       : !take_failure (page, failure, error))
+  if (!get (self, page, address, before, &failure) && !take_failure (page, failure, error))
     return NULL;
+
+  time_t now = time (NULL);
   strftime (page->fetched_at, sizeof page->fetched_at, "%Y-%m-%dT%H:%M:%SZ", gmtime (&now));
   return g_steal_pointer (&page);
 }

@@ -2,6 +2,11 @@
 /*
  * HTML to title, text and links, with libxml2. No tree is made: the parser's events are enough, and take two thirds of
  * the time. They come well nested, for the parser opens and closes what the page leaves out.
+ *
+ * Some pages take libxml2 a time that grows with the square of their size, and some of that passes between two events:
+ * it compares each attribute of a tag with all before it, and an end tag with all that is open. So it is given the page
+ * in pieces, for which it asks in the midst of all that, and the page ends for it when nobody waits for it any more, or
+ * when it turns out to be of that kind.
  */
 #include "page.h"
 #include "url.h"
@@ -13,12 +18,16 @@
 /* Elements nested deeper than in any honest page end it: libxml2's time grows with the square of the depth. */
 #define DEEPEST 1024
 
+/* A tag that has more is in no honest page; nor are links that come to so much when they are resolved. */
+#define MOST_ATTRIBUTES 1000
+#define MOST_LEADS_TO   (64 * 1024 * 1024)
+
 typedef struct
 {
   htmlParserCtxtPtr context;
-  GCancellable     *cancellable;
-  guint             n_elements;
-  guint             open;      /* how many of them are */
+  const char       *html;      /* what is not read yet */
+  gsize             left;
+  guint             open;      /* how many elements are */
   GString          *title;     /* NULL before the first <title> */
   guint             in_title;  /* how many elements are open, from <title> on */
   GString          *text;
@@ -27,6 +36,7 @@ typedef struct
   char             *base_href; /* of the first <base> that has one */
   guint             links;
   gboolean          broken;    /* an href is not UTF-8 */
+  gboolean          refused;   /* a tag has too many attributes */
 } Parser;
 
 Page *
@@ -49,6 +59,17 @@ page_free (Page *page)
   if (page->leads_to != NULL)
     g_string_free (page->leads_to, TRUE);
   g_free (page);
+}
+
+void
+page_fail (Page *page, char *error)
+{
+  g_clear_pointer (&page->title, g_free);
+  g_clear_pointer (&page->text, g_free);
+  if (page->leads_to != NULL)
+    g_string_free (g_steal_pointer (&page->leads_to), TRUE);
+  page->links = 0;
+  page->error = error;
 }
 
 /*
@@ -145,8 +166,7 @@ on_start (void *data, const xmlChar *name, const xmlChar **attributes)
   Parser *parser = data;
   const char *href;
 
-  if (parser->open > DEEPEST ||
-      (parser->n_elements++ % 256 == 0 && g_cancellable_is_cancelled (parser->cancellable)))
+  if (parser->open > DEEPEST)
     {
       xmlStopParser (parser->context);
       return;
@@ -246,20 +266,50 @@ parser_clear (Parser *parser)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Parser, parser_clear)
 
+/* The room for a tag's attributes, two places for each, is doubled when it is full. */
+static gboolean
+has_too_many_attributes (const Parser *parser)
+{
+  return parser->context->maxatts > 2 * 2 * MOST_ATTRIBUTES;
+}
+
+static int
+on_read (void *data, char *buffer, int size)
+{
+  Parser *parser = data;
+  gsize piece = MIN (parser->left, (gsize) size);
+
+  if (g_cancellable_is_cancelled (belay_worker_cancellable ()) || has_too_many_attributes (parser))
+    return 0;
+  memcpy (buffer, parser->html, piece);
+  parser->html += piece;
+  parser->left -= piece;
+  return piece;
+}
+
+/* Without a function libxml2 prints some of its errors, whatever its options are. */
+static void
+on_error (void *data, xmlErrorPtr what)
+{
+}
+
 /* FALSE: what came out is not UTF-8, for libxml2 lets some wrong bytes through. */
 static gboolean
 parser_run (Parser *parser, const char *html, gsize size, const char *charset)
 {
   parser->context = htmlNewParserCtxt ();
-  parser->cancellable = belay_worker_cancellable ();
+  parser->html = html;
+  parser->left = size;
   parser->text = g_string_sized_new (size / 2);
   parser->hrefs = g_string_sized_new (1024);
 
   *parser->context->sax = handler;
   parser->context->userData = parser;
-  htmlCtxtReadMemory (parser->context, html, size, NULL, charset,
-                      HTML_PARSE_RECOVER | HTML_PARSE_NONET | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING);
+  xmlSetStructuredErrorFunc (NULL, (xmlStructuredErrorFunc) on_error); /* of this thread */
+  htmlCtxtReadIO (parser->context, on_read, NULL, parser, NULL, charset, HTML_PARSE_RECOVER | HTML_PARSE_NONET);
+  parser->refused = has_too_many_attributes (parser);
   htmlFreeParserCtxt (parser->context);
+  parser->context = NULL;
 
   return !parser->broken && g_utf8_validate_len (parser->text->str, parser->text->len, NULL) &&
          (parser->title == NULL || g_utf8_validate_len (parser->title->str, parser->title->len, NULL));
@@ -278,8 +328,11 @@ resolve_links (const Parser *parser, const PageJob *job)
   if (parser->base_href != NULL && url_normalise (&base, parser->base_href, url))
     url_base_set (&base, url->str);
 
-  for (const char *href = parser->hrefs->str; href < end; href += strlen (href) + 1)
+  for (const char *href = parser->hrefs->str; href < end && names->len < MOST_LEADS_TO; href += strlen (href) + 1)
     {
+      if (g_cancellable_is_cancelled (belay_worker_cancellable ()))
+        break;
+
       const char *name = url_resolve (&base, href, url) ? site_get_name (job->site, url->str) : NULL;
 
       if (name != NULL)
@@ -306,6 +359,11 @@ page_parse (gpointer data, GError **error)
       parser_run (&parser, valid, strlen (valid), "utf-8");
     }
 
+  if (parser.refused)
+    {
+      page_fail (job->page, g_strdup_printf ("a tag with more than %d attributes", MOST_ATTRIBUTES));
+      return TRUE;
+    }
   job->page->links = parser.links;
   job->page->leads_to = resolve_links (&parser, job);
   g_string_truncate (parser.text, parser.text->len - g_str_has_suffix (parser.text->str, " "));

@@ -130,7 +130,7 @@ url_resolve (const UrlBase *base, const char *reference, GString *url)
   const char *rest, *scheme = find_scheme (base, reference, &rest);
 
   g_string_truncate (url, 0);
-  if (scheme == NULL)
+  if (scheme == NULL || strlen (reference) > URL_LONGEST)
     return FALSE;
   if (g_str_has_prefix (rest, "//"))
     {
@@ -154,7 +154,7 @@ url_resolve (const UrlBase *base, const char *reference, GString *url)
   if (path > 0)
     append_path (url, *rest == '/' ? url->len : base->path, rest + (*rest == '/'), path - (*rest == '/'));
   append_encoded (url, rest + path, strlen (rest + path));
-  return TRUE;
+  return url->len <= URL_LONGEST;
 }
 
 gboolean
@@ -164,6 +164,21 @@ url_normalise (const UrlBase *base, const char *reference, GString *url)
 
   url_clean (reference, cleaned);
   return url_resolve (base, cleaned->str, url);
+}
+
+char *
+url_get_credentials (const char *reference)
+{
+  const char *authority = strstr (reference, "//");
+  const char *at = authority ? g_strrstr_len (authority + 2, strcspn (authority + 2, "/?#"), "@") : NULL;
+
+  if (at == NULL || at == authority + 2)
+    return NULL;
+
+  g_autofree char *encoded = g_strndup (authority + 2, at - authority - 2);
+  g_autofree char *decoded = g_uri_unescape_string (encoded, NULL);
+  const char *credentials = decoded != NULL ? decoded : encoded;
+  return g_strconcat (credentials, strchr (encoded, ':') ? NULL : ":", NULL);
 }
 
 void

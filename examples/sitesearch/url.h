@@ -27,12 +27,21 @@ typedef struct
   gsize query;     /* where the path ends */
 } UrlBase;
 
+/* No server takes longer ones, and a page that has them costs what its links and the base multiply to. */
+#define URL_LONGEST 8192
+
 /* Appends a reference without its fragment, white space around it, and tabs and line ends in it. */
 void     url_clean      (const char *reference, GString *cleaned);
-/* Writes the absolute URL of a cleaned reference in place of what @url holds; FALSE: it is none of http or https. */
+/*
+ * Writes the absolute URL of a cleaned reference in place of what @url holds; FALSE: it is none of http or https, or
+ * longer than URL_LONGEST.
+ */
 gboolean url_resolve    (const UrlBase *base, const char *reference, GString *url);
 /* Both, for a reference that is absolute (no base) or comes alone. */
 gboolean url_normalise  (const UrlBase *base, const char *reference, GString *url);
+
+/* "user:password", decoded, of an absolute URL; NULL: it has none. A normalised URL has none. */
+char    *url_get_credentials (const char *reference);
 
 void     url_base_set   (UrlBase *base, const char *normalised);
 void     url_base_clear (UrlBase *base);
