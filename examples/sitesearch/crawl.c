@@ -233,7 +233,6 @@ resume (Crawl *self, GError **error)
 static void
 crawl_clear (Crawl *self)
 {
-  progress_clear (&self->progress);
   g_queue_clear (&self->queue);
   g_queue_clear_full (&self->ready, (GDestroyNotify) page_free);
   g_clear_pointer (&self->redirects, g_hash_table_unref);
@@ -248,6 +247,15 @@ static BelayHttpSession *
 session_new (const CrawlOptions *options)
 {
   BelayHttpSession *session = belay_http_session_new ();
+  g_autofree char *credentials = strstr (options->source, "://") ? url_get_credentials (options->source) : NULL;
+
+  /* They go to one origin, for nothing else is asked through this session and it follows no redirects. */
+  if (credentials != NULL)
+    {
+      g_autofree char *encoded = g_base64_encode ((const guchar *) credentials, strlen (credentials));
+      g_autofree char *basic = g_strconcat ("Basic ", encoded, NULL);
+      belay_http_session_set_header (session, "Authorization", basic);
+    }
 
   belay_http_session_set_header (session, "User-Agent", "sitesearch/1.0");
   belay_http_session_set_max_redirects (session, 0);
@@ -272,7 +280,11 @@ crawl_site (const CrawlOptions *options, const char *source, const char *start, 
   g_autofree char *report = g_strconcat (options->into, ".report.json", NULL);
   g_auto (Site) site = { 0 };
   site_set (&site, start, is_folder);
+  g_auto (StoreTotal) total = { 0 };
 
+  g_auto (StoreLock) lock = store_lock (options->into, error); /* until the database is closed */
+  if (lock < 0)
+    return FALSE;
   belay_auto (BelaySqlite) db = store_open (options->into, source, site_get_name (&site, start), options->fresh, error);
   if (db == NULL)
     return FALSE;
@@ -284,12 +296,16 @@ crawl_site (const CrawlOptions *options, const char *source, const char *start, 
   self.redirects = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, g_free);
   progress_begin (&self.progress);
 
-  gboolean ok = resume (&self, error) && run (&self, error);
+  if (!resume (&self, error))
+    return FALSE;
+  gboolean nothing = self.queue.length == 0;
+  gboolean ok = run (&self, error);
   progress_erase (&self.progress);
   return ok &&
+         store_total (db, &total, error) &&
          store_close (&db, error) &&
-         report_write (report, source, &self.progress, error) &&
-         progress_done (&self.progress, error) &&
+         report_write (report, source, &total, &self.progress, error) &&
+         (nothing ? progress_nothing (&self.progress, total.pages, error) : progress_done (&self.progress, error)) &&
          check_start (&self, error);
 }
 

@@ -10,13 +10,6 @@ progress_begin (Progress *progress)
 {
   progress->terminal = isatty (STDOUT_FILENO);
   progress->start = g_get_monotonic_time ();
-  progress->failed = json_array_new ();
-}
-
-void
-progress_clear (Progress *progress)
-{
-  g_clear_pointer (&progress->failed, json_array_unref);
 }
 
 double
@@ -31,18 +24,6 @@ progress_get_rate (const Progress *progress)
   return progress->pages / MAX (progress_get_seconds (progress), 1e-6);
 }
 
-static void
-add_failed (Progress *progress, const Page *page)
-{
-  JsonObject *failed = json_object_new ();
-
-  json_object_set_string_member (failed, "url", page->url);
-  json_object_set_int_member (failed, "status", page->status);
-  json_object_set_string_member (failed, "error", page->error);
-  json_array_add_object_element (progress->failed, failed);
-  progress->errors++;
-}
-
 void
 progress_stored (Progress *progress, const GPtrArray *pages)
 {
@@ -51,9 +32,7 @@ progress_stored (Progress *progress, const GPtrArray *pages)
       const Page *page = g_ptr_array_index (pages, i);
 
       progress->pages++;
-      progress->bytes += page->bytes;
-      if (page->error != NULL)
-        add_failed (progress, page);
+      progress->errors += page->error != NULL;
       if (!progress->terminal)
         printf ("%u\t%s\t%zu\t%u\t%s\n", page->status, page->url, page->bytes, page->links,
                 page->error != NULL ? page->error : "");
@@ -82,13 +61,27 @@ progress_erase (const Progress *progress)
 }
 
 gboolean
+progress_flush (GError **error)
+{
+  if (fflush (stdout) == 0 && !ferror (stdout))
+    return TRUE;
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_FAILED, "the output could not be written");
+  return FALSE;
+}
+
+gboolean
 progress_done (const Progress *progress, GError **error)
 {
   progress_erase (progress);
   printf ("done: %u pages, %u errors, %.3f s, %.1f pages/s\n", progress->pages, progress->errors,
           progress_get_seconds (progress), progress_get_rate (progress));
-  if (fflush (stdout) == 0 && !ferror (stdout))
-    return TRUE;
-  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_FAILED, "the output could not be written");
-  return FALSE;
+  return progress_flush (error);
+}
+
+gboolean
+progress_nothing (const Progress *progress, guint pages_in_all, GError **error)
+{
+  progress_erase (progress);
+  printf ("nothing missing; %u %s; --fresh to renew\n", pages_in_all, pages_in_all == 1 ? "page" : "pages");
+  return progress_flush (error);
 }

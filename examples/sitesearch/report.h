@@ -3,6 +3,8 @@
 #pragma once
 
 #include "progress.h"
+#include "store.h"
 
 /* Writes the report to @path, in the place of an older one, all of it or nothing. */
-gboolean report_write (const char *path, const char *source, const Progress *progress, GError **error);
+gboolean report_write (const char *path, const char *source, const StoreTotal *total, const Progress *progress,
+                       GError **error);

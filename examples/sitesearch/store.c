@@ -6,6 +6,11 @@
  */
 #include "store.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 /* What is merged into a full-text index is read again and written again, so there is room for that in memory. */
 static const char pragmas[] =
   "PRAGMA journal_mode = WAL;"
@@ -26,9 +31,8 @@ static const char schema[] =
   "CREATE TABLE IF NOT EXISTS frontier (url TEXT PRIMARY KEY, via TEXT);"
   "CREATE VIRTUAL TABLE IF NOT EXISTS pages_fts USING fts5 (title, text)";
 
-/* An empty database is everybody's. */
-static gboolean
-check_is_ours (BelaySqlite *db, const char *path, GError **error)
+gboolean
+store_check (BelaySqlite *db, const char *path, gboolean may_be_empty, GError **error)
 {
   g_autoptr (BelaySqliteRows) tables = belay_await (belay_sqlite_query (db,
     "SELECT count(*), count(*) FILTER (WHERE name IN ('meta', 'pages', 'frontier', 'pages_fts')) FROM sqlite_master",
@@ -36,9 +40,11 @@ check_is_ours (BelaySqlite *db, const char *path, GError **error)
 
   if (tables == NULL)
     return FALSE;
-  if (belay_sqlite_rows_get_int64 (tables, 0, 0) == 0 || belay_sqlite_rows_get_int64 (tables, 0, 1) == 4)
+  gboolean empty = belay_sqlite_rows_get_int64 (tables, 0, 0) == 0;
+  if (empty ? may_be_empty : belay_sqlite_rows_get_int64 (tables, 0, 1) == 4)
     return TRUE;
-  g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s: a database, but not one of sitesearch", path);
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s: %s", path,
+               empty ? "an empty database, with no index in it" : "a database, but not one of sitesearch");
   return FALSE;
 }
 
@@ -83,13 +89,42 @@ prepare (BelaySqlite *db, const char *path, const char *source, const char *star
   return belay_commit (&tx, error);
 }
 
+/*
+ * The lock is flock()'s, on the database itself: SQLite's own are of the other kind (POSIX), it goes with a process
+ * that is killed, and nothing is left lying about. It must be taken before SQLite opens the file and given back after
+ * it closed it, since a process that closes any descriptor of a file loses its POSIX locks on it.
+ */
+StoreLock
+store_lock (const char *path, GError **error)
+{
+  StoreLock lock = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+  int saved;
+
+  if (lock >= 0 && flock (lock, LOCK_EX | LOCK_NB) == 0)
+    return lock;
+  saved = errno;
+  if (lock >= 0)
+    close (lock);
+  if (saved == EWOULDBLOCK)
+    g_set_error (error, G_IO_ERROR, G_IO_ERROR_BUSY, "%s: another crawl into it is running", path);
+  else
+    g_set_error (error, G_IO_ERROR, g_io_error_from_errno (saved), "%s: %s", path, g_strerror (saved));
+  return -1;
+}
+
+void
+store_unlock (StoreLock lock)
+{
+  close (lock);
+}
+
 BelaySqlite *
 store_open (const char *path, const char *source, const char *start, gboolean fresh, GError **error)
 {
   belay_auto (BelaySqlite) db = belay_await (belay_sqlite_open (path, NULL), error);
 
   if (db == NULL ||
-      !check_is_ours (db, path, error) ||
+      !store_check (db, path, TRUE, error) ||
       !belay_await_ok (belay_sqlite_script (db, pragmas), error) ||
       !prepare (db, path, source, start, fresh, error))
     return NULL;
@@ -101,7 +136,8 @@ store_missing (BelaySqlite *db, GError **error)
 {
   return belay_await (belay_sqlite_query (db,
     "SELECT url, via FROM frontier UNION ALL "
-    "SELECT url, NULL FROM pages WHERE status = 0 AND url NOT IN (SELECT url FROM frontier)", NULL), error);
+    "SELECT url, NULL FROM pages WHERE status = 0 AND error <> '" PAGE_TOO_LARGE "' "
+    "                                  AND url NOT IN (SELECT url FROM frontier)", NULL), error);
 }
 
 BelaySqliteRows *
@@ -110,11 +146,42 @@ store_known (BelaySqlite *db, GError **error)
   return belay_await (belay_sqlite_query (db, "SELECT url FROM pages", NULL), error);
 }
 
+void
+store_total_clear (StoreTotal *total)
+{
+  g_clear_pointer (&total->failed, json_array_unref);
+}
+
+gboolean
+store_total (BelaySqlite *db, StoreTotal *total, GError **error)
+{
+  g_autoptr (BelaySqliteRows) sums = belay_await (belay_sqlite_query (db,
+    "SELECT count(*), total (bytes) FROM pages", NULL), error);
+  g_autoptr (BelaySqliteRows) failed = sums == NULL ? NULL : belay_await (belay_sqlite_query (db,
+    "SELECT url, status, error FROM pages WHERE error IS NOT NULL ORDER BY rowid", NULL), error);
+
+  if (failed == NULL)
+    return FALSE;
+  total->pages = belay_sqlite_rows_get_int64 (sums, 0, 0);
+  total->bytes = belay_sqlite_rows_get_int64 (sums, 0, 1);
+  total->failed = json_array_new ();
+  for (guint i = 0; i < belay_sqlite_rows_get_n_rows (failed); i++)
+    {
+      JsonObject *page = json_object_new ();
+
+      json_object_set_string_member (page, "url", belay_sqlite_rows_get_string (failed, i, 0));
+      json_object_set_int_member (page, "status", belay_sqlite_rows_get_int64 (failed, i, 1));
+      json_object_set_string_member (page, "error", belay_sqlite_rows_get_string (failed, i, 2));
+      json_array_add_object_element (total->failed, page);
+    }
+  return TRUE;
+}
+
 /* --- on a worker, with SQLite's own functions --- */
 
 typedef struct
 {
-  sqlite3_stmt *add_page, *add_text, *add_url, *remove_url;
+  sqlite3_stmt *remove_text, *add_page, *add_text, *add_url, *remove_url;
 } Statements;
 
 static gboolean
@@ -127,6 +194,7 @@ static gboolean
 statements_compile (Statements *self, sqlite3 *handle, GError **error)
 {
   const struct { sqlite3_stmt **statement; const char *sql; } all[] = {
+    { &self->remove_text, "DELETE FROM pages_fts WHERE rowid = (SELECT rowid FROM pages WHERE url = ?)" },
     { &self->add_page, "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?)" },
     { &self->add_text, "INSERT INTO pages_fts (rowid, title, text) VALUES (?, ?, ?)" },
     { &self->add_url, "INSERT OR IGNORE INTO frontier VALUES (?, ?)" },
@@ -142,6 +210,7 @@ statements_compile (Statements *self, sqlite3 *handle, GError **error)
 static void
 statements_clear (Statements *self)
 {
+  sqlite3_finalize (self->remove_text);
   sqlite3_finalize (self->add_page);
   sqlite3_finalize (self->add_text);
   sqlite3_finalize (self->add_url);
@@ -166,9 +235,14 @@ run (sqlite3_stmt *statement, GError **error)
   return TRUE;
 }
 
+/* A page that is stored again replaces the older one, whose text has to go by itself. */
 static gboolean
 insert_page (const Statements *statements, sqlite3 *handle, const Page *page, GError **error)
 {
+  bind_text (statements->remove_text, 1, page->url);
+  if (!run (statements->remove_text, error))
+    return FALSE;
+
   bind_text (statements->add_page, 1, page->url);
   sqlite3_bind_int (statements->add_page, 2, page->status);
   bind_text (statements->add_page, 3, page->title);
@@ -221,10 +295,25 @@ store_pages (BelaySqlite *db, GPtrArray *pages, GError **error)
          belay_commit (&tx, error);
 }
 
+/* TRUE also when somebody reads it all the while: it stays as it is then, and can be read where it can be written. */
+static gboolean
+leave_wal (BelaySqlite *db, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  if (belay_await_ok (belay_sqlite_script (db, "PRAGMA journal_mode = DELETE"), &failure) ||
+      g_error_matches (failure, BELAY_SQLITE_ERROR, SQLITE_BUSY) ||
+      g_error_matches (failure, BELAY_SQLITE_ERROR, SQLITE_LOCKED))
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&failure));
+  return FALSE;
+}
+
 gboolean
 store_close (BelaySqlite **db, GError **error)
 {
   /* The close would do it, too, but a close has a deadline and a slow disk does not care. */
   return belay_await_ok (belay_sqlite_script (*db, "PRAGMA wal_checkpoint (TRUNCATE)"), error) &&
+         leave_wal (*db, error) &&
          belay_close (db, error);
 }
