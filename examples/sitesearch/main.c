@@ -14,6 +14,7 @@
 #include <belay/belay.h>
 #include <libxml/parser.h>
 #include <locale.h>
+#include <string.h>
 
 #define BAD_USAGE 2
 
@@ -24,17 +25,33 @@ bad_usage (const char *message)
   return BAD_USAGE;
 }
 
-/* Takes the options out of the arguments; the rest stays. */
+/* Takes the options, and the "--" that ends them, out of the arguments; the rest stays. */
 static gboolean
 parse (GOptionContext *context, const GOptionEntry *entries, int *argc, char ***argv)
 {
   g_autoptr (GError) error = NULL;
 
   g_option_context_add_main_entries (context, entries, NULL);
-  if (g_option_context_parse (context, argc, argv, &error))
-    return TRUE;
-  bad_usage (error->message);
-  return FALSE;
+  if (!g_option_context_parse (context, argc, argv, &error))
+    {
+      bad_usage (error->message);
+      return FALSE;
+    }
+  for (int i = 1; i < *argc; i++)
+    if (g_str_equal ((*argv)[i], "--"))
+      {
+        memmove (*argv + i, *argv + i + 1, (*argc - i) * sizeof **argv);
+        --*argc;
+        break;
+      }
+  return TRUE;
+}
+
+/* A name such that SQLite takes nothing in it for something else (":memory:", "file:"). */
+static char *
+file_name (const char *name)
+{
+  return g_path_is_absolute (name) ? g_strdup (name) : g_build_filename (".", name, NULL);
 }
 
 static int
@@ -59,8 +76,12 @@ crawl_command (int argc, char **argv)
     return BAD_USAGE;
   if (argc != 2)
     return bad_usage (argc < 2 ? "nothing to crawl is given" : "more than one thing to crawl is given");
+  if (*argv[1] == '\0')
+    return bad_usage ("what to crawl is empty");
   if (into == NULL)
     return bad_usage ("--into FILE.db is missing");
+  if (*into == '\0')
+    return bad_usage ("the name after --into is empty");
   if (concurrency < 1 || concurrency > 1000)
     return bad_usage ("--concurrency takes 1 to 1000");
   if (limit < 1)
@@ -68,8 +89,9 @@ crawl_command (int argc, char **argv)
   if (!(timeout >= 0.001 && timeout <= 86400))
     return bad_usage ("--timeout takes 0.001 to 86400 seconds");
 
+  g_autofree char *file = file_name (into);
   xmlInitParser ();
-  return belay_run (crawl, &(CrawlOptions) { argv[1], into, concurrency, limit, timeout * 1000, fresh });
+  return belay_run (crawl, &(CrawlOptions) { argv[1], file, concurrency, limit, timeout * 1000, fresh });
 }
 
 static int
@@ -86,9 +108,13 @@ search_command (int argc, char **argv)
     return BAD_USAGE;
   if (argc < 3)
     return bad_usage (argc < 2 ? "no index is given" : "no words to search for are given");
+  if (*argv[1] == '\0')
+    return bad_usage ("the name of the index is empty");
   if (limit < 1)
     return bad_usage ("--limit takes 1 or more");
-  return belay_run (search, &(SearchOptions) { argv[1], argv + 2, limit });
+
+  g_autofree char *file = file_name (argv[1]);
+  return belay_run (search, &(SearchOptions) { file, argv + 2, limit });
 }
 
 static int
