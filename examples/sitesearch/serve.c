@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libsoup's server, on a loop (a thread with a main context) of its own, so that it takes no time from the crawl and
- * may read files as it likes. It listens on the loopback interface only, on a port that the kernel chooses.
+ * may read files as it likes. It listens on the loopback interface only, on a port that the kernel chooses. Other
+ * programs, and web pages in a browser, can ask it while it is there: it gives no hidden files, and answers only to its
+ * own address, so that no page can come to it by a name of its own that leads here.
  */
 #include "serve.h"
 
@@ -11,6 +13,7 @@
 typedef struct
 {
   const char   *folder;
+  char         *host;      /* and port, as a request must say it */
   BelayPromise *listening; /* answered with the URL */
 } Serving;
 
@@ -24,8 +27,10 @@ get_content_type (const char *path)
     { ".svg", "image/svg+xml" }, { ".pdf", "application/pdf" },
   };
 
+  g_autofree char *lower = g_ascii_strdown (path, -1);
+
   for (guint i = 0; i < G_N_ELEMENTS (types); i++)
-    if (g_str_has_suffix (path, types[i].suffix))
+    if (g_str_has_suffix (lower, types[i].suffix))
       return types[i].type;
   return "application/octet-stream";
 }
@@ -93,9 +98,20 @@ on_request (SoupServer *server, SoupServerMessage *message, const char *path, GH
 {
   const Serving *serving = data;
   g_autofree char *file = g_build_filename (serving->folder, path, NULL);
+  const char *host = soup_message_headers_get_one (soup_server_message_get_request_headers (message), "Host");
   char *body;
   gsize size;
 
+  if (host == NULL || !g_str_equal (host, serving->host))
+    {
+      soup_server_message_set_status (message, SOUP_STATUS_FORBIDDEN, NULL);
+      return;
+    }
+  if (strstr (path, "/.") != NULL)
+    {
+      soup_server_message_set_status (message, SOUP_STATUS_NOT_FOUND, NULL);
+      return;
+    }
   if (g_file_test (file, G_FILE_TEST_IS_DIR))
     {
       g_autofree char *index = g_build_filename (file, "index.html", NULL);
@@ -156,10 +172,12 @@ serve (gpointer data, GError **error)
       return TRUE;
     }
 
+  g_autofree char *host = g_strdup_printf ("127.0.0.1:%u",
+                                           g_inet_socket_address_get_port (G_INET_SOCKET_ADDRESS (address)));
+  serving->host = host;
   belay_promise_resolve_pointer (serving->listening,
-                                 g_strdup_printf ("http://127.0.0.1:%u/%s",
-                                                  g_inet_socket_address_get_port (G_INET_SOCKET_ADDRESS (address)),
-                                                  g_file_test (index, G_FILE_TEST_EXISTS) ? "index.html" : ""), g_free);
+                                 g_strdup_printf ("http://%s/%s", host, g_file_test (index, G_FILE_TEST_EXISTS) ?
+                                                                          "index.html" : ""), g_free);
   return belay_await_ok (belay_promise_get_future (never), error);
 }
 
@@ -167,7 +185,7 @@ gboolean
 serve_folder (BelayManager *manager, gpointer folder, GError **error)
 {
   g_autoptr (BelayPromise) listening = belay_promise_new ();
-  Serving serving = { folder, listening };
+  Serving serving = { folder, NULL, listening };
   belay_auto (BelayLoop) loop = belay_loop_new ("folder server");
   g_autoptr (BelayFuture) server = belay_loop_spawn (loop, serve, &serving, NULL);
   g_autofree char *url = belay_await (belay_promise_get_future (listening), error);
