@@ -21,7 +21,11 @@ What both programs hold to, where it is not obvious:
   * Text is the text nodes of libxml2's tree, joined by a space, collapsed.
   * In a URL, whatever RFC 3986 neither reserves nor leaves unreserved is
     percent-encoded; what is encoded already stays as it is.  User names and
-    passwords are dropped.
+    passwords are dropped.  One longer than 8 KiB is none.
+  * Of a page that is too large neither status nor size are known, since it is
+    dropped; it is not tried again.
+  * After a run that goes on with an index the report is of this run here, of
+    the whole index there.
 """
 
 import argparse
@@ -47,6 +51,8 @@ from lxml import etree
 from yarl import URL
 
 PAGE_LIMIT = 16 * 1024 * 1024
+URL_LIMIT = 8192
+REDIRECT_LIMIT = 20
 BATCH = 64
 THREAD_FROM = 512 * 1024        # a page of this size would hold up the event loop for 20 ms
 HTML_TYPES = ('text/html', 'application/xhtml+xml')
@@ -146,7 +152,8 @@ def unsplit(parts):
 
 def normalise(reference, base=None):
     parts = split(reference, base)
-    return unsplit(parts) if parts else None
+    url = unsplit(parts) if parts else ''
+    return url if 0 < len(url) <= URL_LIMIT else None
 
 
 def origin_of(url):
@@ -279,13 +286,16 @@ class Store:
         """What an earlier run left: its frontier, and what it could not reach."""
         return await self.db.execute_fetchall(
             'SELECT url, via FROM frontier UNION ALL '
-            'SELECT url, NULL FROM pages WHERE status = 0 AND url NOT IN (SELECT url FROM frontier)')
+            "SELECT url, NULL FROM pages WHERE status = 0 AND error <> 'larger than 16 MiB' "
+            'AND url NOT IN (SELECT url FROM frontier)')
 
     async def known(self):
         return {url for url, in await self.db.execute_fetchall('SELECT url FROM pages')}
 
     async def add(self, pages):
         """One transaction."""
+        await self.db.executemany('DELETE FROM pages_fts WHERE rowid = (SELECT rowid FROM pages WHERE url = ?)',
+                                  [(page.url,) for page in pages])
         await self.db.executemany(
             'INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?) '
             'ON CONFLICT (url) DO UPDATE SET status = excluded.status, title = excluded.title, '
@@ -355,7 +365,7 @@ class Crawl:
                 body = await read_body(response)
                 size = len(body)
         except TooLarge:
-            size, error = PAGE_LIMIT, 'larger than 16 MiB'
+            status, error = 0, 'larger than 16 MiB'
         except asyncio.TimeoutError:
             status, error = 0, 'timed out'
         except (aiohttp.ClientError, OSError, ValueError) as problem:
@@ -387,6 +397,8 @@ class Crawl:
             return f'redirected to {collapse(location)}', []
         if target in chain.split(' '):
             return 'redirect loop', []
+        if chain.count(' ') >= REDIRECT_LIMIT:
+            return 'too many redirects', []
         found = self.discover([target], chain) if target.startswith(self.origin) else []
         return f'redirected to {target}', found
 
