@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs the test suite in several builds, and counts; tools/test calls it when all that it needs is installed.
 
-    suites.py [--all] [RUN…]
+    suites.py [--all] [--check] [RUN…]
 
 Each build has its folder in build-test/, which the next run uses again. The TAP lines of all tests are counted; a test
 that fails otherwise (it crashed, it did not end, it was not built) counts as one more that failed. What is skipped is
@@ -310,8 +310,14 @@ RUNS = {
 def main():
     parser = argparse.ArgumentParser(prog='tools/test', description=__doc__.partition('\n')[0])
     parser.add_argument('--all', action='store_true', help='every run, with more seeds')
-    parser.add_argument('runs', metavar='RUN', nargs='*', choices=[*RUNS, []], help=', '.join(RUNS))
+    parser.add_argument('--check', action='store_true', help='look at the arguments only')
+    parser.add_argument('runs', metavar='RUN', nargs='*', help=', '.join(RUNS))
     options = parser.parse_args()
+    for name in options.runs:
+        if name not in RUNS:
+            parser.error(f'there is no run {name!r}: there are {", ".join(RUNS)}')
+    if options.check:
+        return 0
     chosen = options.runs or [name for name, (_, _, rare) in RUNS.items() if options.all or not rare]
 
     total, rows = Count(), []
