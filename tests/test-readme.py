@@ -29,7 +29,7 @@ for number, (code, expected) in enumerate(programs, 1):
         if "belay-sqlite.h" in code:
             libraries += [f"-L{build}/src/sqlite", "-lbelay-sqlite-1"]
         compiled = subprocess.run(
-            [os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", f"-I{source}/include",
+            [os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", f"-I{source}/include",
              f"-I{build}/include", f"{folder}/program.c", "-o", program, *libraries, paths, *flags],
             text=True, capture_output=True)
         printed = ""
