@@ -9,6 +9,7 @@ moments; it is printed.
 """
 
 import contextlib
+import http.client
 import http.server
 import json
 import os
@@ -25,7 +26,8 @@ import tempfile
 import threading
 import time
 
-PROGRAM = os.path.join(sys.argv[1], 'examples', 'sitesearch', 'sitesearch')
+PROGRAM = os.path.join(os.path.abspath(sys.argv[1]), 'examples', 'sitesearch', 'sitesearch')
+TOOLS = pathlib.Path(__file__).resolve().parent.parent / 'tools'
 SLOWNESS = float(os.environ.get('SLOWNESS', '1'))
 os.environ.setdefault('G_DEBUG', 'fatal-criticals')
 SEED = int(os.environ.get('SEED', random.randrange(1 << 30)))
@@ -223,7 +225,7 @@ def test_folder(tmp):
     assert text['/sub/third.html'] == 'oranges ../index.html', text
     assert query(db, 'SELECT * FROM meta') == [('source', str(folder))]
     assert query(db, 'SELECT count(*) FROM frontier') == [(0,)]
-    assert query(db, 'PRAGMA journal_mode') == [('wal',)]
+    assert query(db, 'PRAGMA journal_mode') == [('delete',)]
     (stamp,) = set(len(at) for at, in pages(db, 'fetched_at').values())
     assert stamp == len('2025-01-01T00:00:00Z')
 
@@ -246,12 +248,16 @@ def test_last_line(tmp):
 
 
 def test_folder_without_index(tmp):
+    (tmp / 'site').mkdir()
+    (tmp / 'site' / 'LOUD.HTML').write_text(html('Loud', 'larks'))
     write(tmp / 'site', b=html('B', 'bees'), a=html('A & co', 'ants'), deep__down__c=html('C', 'cats'))
     (tmp / 'site' / 'odd #%name.html').write_text(html('Odd', 'owls'))
     (tmp / 'site' / '.hidden.html').write_text(html('Hidden', 'hares'))
     os.symlink(tmp / 'site', tmp / 'site' / 'loop')
     crawl(tmp / 'site', tmp / 'x.db')
-    assert set(pages(tmp / 'x.db')) == {'/', '/a.html', '/b.html', '/deep/down/c.html', '/odd%20%23%25name.html'}
+    assert set(pages(tmp / 'x.db')) == {'/', '/LOUD.HTML', '/a.html', '/b.html', '/deep/down/c.html',
+                                        '/odd%20%23%25name.html'}
+    assert search(tmp / 'x.db', 'larks')
     assert search(tmp / 'x.db', 'owls')[0][1] == '/odd%20%23%25name.html'
 
 
@@ -301,7 +307,7 @@ def test_errors_of_pages(tmp):
     assert got[base + 'missing'] == (404, 4, 'HTTP 404')
     assert got[base + 'teapot'] == (418, 15, 'HTTP 418'), got[base + 'teapot']
     assert got[base + 'slow'] == (0, 0, 'timed out'), got[base + 'slow']
-    assert got[base + 'huge'][2] == 'larger than 16 MiB', got[base + 'huge']
+    assert got[base + 'huge'] == (0, 0, 'larger than 16 MiB'), got[base + 'huge']
     assert got[base + 'text'] == (200, 4, 'not HTML: text/plain')
     assert got[base + 'untyped'] == (200, 1, 'not HTML: application/octet-stream')
     for name in ('cut-off', 'nonsense'):
@@ -309,6 +315,9 @@ def test_errors_of_pages(tmp):
     assert got[base + 'large'][2] is None and got[base + 'fine'][2] is None
     assert len(texts(tmp / 'x.db')[base + 'large']) == 2 * MIB - 1
     assert set(texts(tmp / 'x.db')) == {base, base + 'large', base + 'fine'}
+    with Site({f'/{n}': huge for n in range(2)} | {'/': html('Start', '', '0', '1')}) as site:
+        crawl(site.url, tmp / 'huge.db')
+        assert crawl(site.url, tmp / 'huge.db') == [] and len(site.asked) == 3, 'what is too large is fetched again'
 
 
 def test_redirects(tmp):
@@ -334,6 +343,101 @@ def test_redirects(tmp):
         at + '/nowhere': (302, 'HTTP 302'),
     }, got
     assert sorted(asked) == sorted(set(asked)), 'a page was asked for twice'
+
+
+def test_endless_redirects(tmp):
+    answers = {f'/{n}': redirect(f'/{n + 1}') for n in range(100)} | {'/': redirect('/0')}
+    with Site(answers) as site:
+        crawl(site.url, tmp / 'x.db')
+        assert len(site.asked) == 21, len(site.asked)
+        assert pages(tmp / 'x.db', 'error')[site.url + '/19'] == ('too many redirects',)
+    answers = {f'/{n}': redirect(f'/{n + 1}') for n in range(19)} | {'/': redirect('/0'), '/19': html('End', 'end')}
+    with Site(answers) as site:
+        crawl(site.url, tmp / 'x.db', '--fresh')
+        assert pages(tmp / 'x.db', 'title')[site.url + '/19'] == ('End',), 'twenty are followed'
+
+
+# Pages that take libxml2, or us, a time or room out of proportion.
+HOSTILE = {
+    'attributes': b'<title>x</title><p ' + b' '.join(b'a%x' % n for n in range(100_000)) + b'>hello',
+    'attributes-in-utf-16': ('<p ' + ' '.join(f'a{n:x}' for n in range(70_000)) + '>').encode('utf-16-le'),
+    'values': b'<p ' + b' '.join(b'a%x="<>\'"' % n for n in range(80_000)) + b'>hello',
+    'same-attributes': b'<p ' + b' '.join(b'a%x' % n for n in range(700)) + b' zz' * (5 * MIB) + b'>',
+    'end-tags': b'<i>' * 1000 + b'</u>' * (3 * MIB),
+    'nested': b'<div>' * (MIB // 5), 'lists': b'<ul><li>' * (MIB // 8), 'tables': b'<table><tr><td>' * (MIB // 15),
+    'ampersands': b'&' * MIB, 'entities': b''.join(b'&e%d;' % n for n in range(100_000)),
+    'names': b''.join(b'<t%x>' % n for n in range(100_000)), 'comments': b'<!--' * (MIB // 4), 'angles': b'<' * MIB,
+    'scripts': b'<script>' * (MIB // 8), 'instructions': b'<?' * (MIB // 2), 'quotes': b'<p a="' * (MIB // 6),
+    'base': b'<base href="/%s/">' % (b'x' * MIB) + b'<a href=y>' * 50_000,
+    'bases': b'<base href="/%s/">' % (b'x' * 8000) + b''.join(b'<a href=http:%x>' % n for n in range(100_000)) +
+             b'<a href=z>' * 50_000,
+    'conversion': b'<p>\x81\xff\xfe' * 1000,
+}
+CHARSETS = {'attributes-in-utf-16': 'utf-16le', 'conversion': 'gb2312'}
+
+
+def hostile_site(names=HOSTILE):
+    answers = {'/' + name: of_type('text/html; charset=' + CHARSETS.get(name, 'utf-8'), HOSTILE[name])
+               for name in names}
+    return Site(answers | {'/': html('Start', '', *names)})
+
+
+def test_hostile_pages(tmp):
+    with hostile_site() as site:
+        start = time.monotonic()
+        crawl(site.url, tmp / 'x.db', '--timeout', 3 * SLOWNESS, '--limit', len(HOSTILE) + 1, timeout=60 * SLOWNESS)
+        seconds = time.monotonic() - start
+        got = pages(tmp / 'x.db', 'status, error')
+        assert seconds < 20 * SLOWNESS, seconds
+        for name in HOSTILE:
+            status, error = got[f'{site.url}/{name}']
+            assert status == 200, (name, status, error)
+            if name in ('attributes', 'attributes-in-utf-16', 'values'):
+                assert error == 'a tag with more than 1000 attributes', (name, error)
+            elif name not in ('same-attributes', 'end-tags'):
+                assert error is None, (name, error)
+        assert os.path.getsize(tmp / 'x.db') < 100 * MIB
+
+
+def test_large_tags_are_read(tmp):
+    """What is large in an honest page: a picture in an attribute, a script, and some hundred attributes."""
+    attributes = ' '.join(f'data-{n}="{n} > {n}"' for n in range(900))
+    body = (f'<img src="data:image/png;base64,{"A >" * MIB}"><script>{"a<b c=d " * 5000}</script>'
+            f'<!-- <p {"a b " * 5000} --><p {attributes}>the end')
+    with Site({'/': html('Large', body)}) as site:
+        crawl(site.url, tmp / 'x.db')
+        assert pages(tmp / 'x.db', 'error') == {site.url + '/': (None,)}
+        assert texts(tmp / 'x.db')[site.url + '/'] == 'the end'
+
+
+def test_signal_while_pages_are_hostile(tmp):
+    one_each = {name: [name] for name in ('attributes', 'same-attributes', 'end-tags', 'bases')}
+    for name, names in (one_each | {'all': HOSTILE}).items():
+        with hostile_site(names) as site:
+            with subprocess.Popen([PROGRAM, 'crawl', site.url, '--into', tmp / f'{name}.db', '--limit', '20'],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                assert process.stdout.readline().startswith(b'200\t')
+                time.sleep(0.2)
+                start = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate()
+                seconds = time.monotonic() - start
+                assert process.returncode in (0, 130) and seconds < 1 * SLOWNESS, (name, process.returncode, seconds)
+                assert not err, (name, err)
+
+
+def test_credentials(tmp):
+    def guarded(request):
+        told = request.headers.get('Authorization')
+        request.answer(200 if told == 'Basic YTpiIGM=' else 401, html('Secret', 'x', 'next', other.url))     # a:b c
+
+    strange = []
+    with Site({'/': lambda request: strange.append(dict(request.headers))}) as other:
+        with Site({'/': guarded, '/next': redirect(other.url)}) as site:
+            crawl(site.url.replace('//', '//a:b%20c@'), tmp / 'x.db')
+            assert pages(tmp / 'x.db', 'status') == {site.url + '/': (200,), site.url + '/next': (302,)}
+            assert query(tmp / 'x.db', 'SELECT value FROM meta') == [(site.url + '/',)]
+    assert not strange
 
 
 def test_html(tmp):
@@ -405,6 +509,58 @@ def test_resume_fetches_what_is_missing(tmp):
         site.asked.clear()
         assert crawl(site.url, tmp / 'x.db') == [] and not site.asked
         assert search(tmp / 'x.db', 'patience')[0][0] == 'Slow'
+
+
+def test_nothing_missing(tmp):
+    write(tmp / 'site', index=html('I', 'i', 'missing.html'))
+    crawl(tmp / 'site', tmp / 'x.db')
+    report = tmp / 'x.db.report.json'
+    before = json.loads(report.read_text())
+    status, out, err = sitesearch('crawl', tmp / 'site', '--into', tmp / 'x.db')
+    assert (status, out, err) == (0, 'nothing missing; 2 pages; --fresh to renew\n', ''), (status, out, err)
+    after = json.loads(report.read_text())
+    for name in ('source', 'pages', 'errors', 'bytes', 'failed'):
+        assert after[name] == before[name] and after[name], (name, before, after)
+
+
+def test_page_stored_again(tmp):
+    make_site(tmp, 30)
+    crawl(tmp, tmp / 'x.db')
+    before = whole_index(tmp / 'x.db')
+    with opened(tmp / 'x.db') as db:
+        db.execute("INSERT INTO frontier SELECT url, NULL FROM pages")
+        db.commit()
+    crawl(tmp, tmp / 'x.db')
+    assert whole_index(tmp / 'x.db') == before
+    assert query(tmp / 'x.db', 'SELECT count(*) FROM pages_fts') == [(30,)]
+
+
+def test_two_crawls_at_once(tmp):
+    held = threading.Event()
+
+    def slow(request):
+        held.wait(20)
+        request.answer(200, html('Slow', 's'))
+
+    with Site({'/': html('S', '', 'slow'), '/slow': slow}) as site:
+        for number in (None, signal.SIGKILL):
+            with subprocess.Popen([PROGRAM, 'crawl', site.url, '--into', tmp / 'x.db', '--fresh'],
+                                  stdout=subprocess.PIPE) as process:
+                assert process.stdout.readline().startswith(b'200\t')
+                for extra in ([], ['--fresh']):
+                    said = fails('crawl', site.url, '--into', tmp / 'x.db', *extra)
+                    assert 'another crawl' in said and 'x.db' in said, said
+                if number is None:
+                    assert search(tmp / 'x.db', 'S'), 'it can be searched meanwhile'
+                    held.set()
+                else:
+                    process.send_signal(number)
+                process.communicate()
+                held.clear()
+            if number is not None:
+                held.set()
+                crawl(site.url, tmp / 'x.db')
+            assert len(whole_index(tmp / 'x.db')[0]) == 2
 
 
 def test_another_source_is_refused(tmp):
@@ -503,12 +659,31 @@ def test_bad_usage(tmp):
                       ['crawl', tmp / 'site', '--into', db, '--timeout', '0'],
                       ['crawl', tmp / 'site', '--into', db, '--timeout', 'soon'],
                       ['crawl', tmp / 'site', '--into', db, '--timeout', 'nan'],
+                      ['crawl', tmp / 'site', '--into', ''], ['crawl', '', '--into', db], ['search', '', 'x'],
                       ['search'], ['search', db], ['search', db, 'x', '--limit', '0']):
         fails(*arguments, status=2)
     assert not db.exists()
     for arguments in (['--help'], ['crawl', '--help'], ['search', '--help']):
         status, out, err = sitesearch(*arguments)
         assert status == 0 and 'Usage' in out and not err
+
+
+def test_names_of_databases(tmp):
+    """No name is anything but a file's."""
+    write(tmp / 'site', index=html('I', 'words'))
+    for name in (':memory:', 'file:x.db', 'file:y?mode=memory', '-x.db', 'a?b#c%41.db'):
+        into = '--into=' + name
+        status, out, err = sitesearch('crawl', 'site', into, cwd=tmp)
+        assert status == 0 and (tmp / name).stat().st_size > 0, (name, status, err)
+        status, out, err = sitesearch('search', '--', name, 'words', cwd=tmp)
+        assert status == 0 and '1 hit' in out, (name, err)
+    assert not (tmp / 'x.db').exists()
+
+
+def test_tools_look_at_their_arguments_first(tmp):
+    for arguments, wanted in ((['test', 'gcc', 'nonsense'], 'nonsense'), (['demo', ''], 'usage')):
+        done = subprocess.run([TOOLS / arguments[0], *arguments[1:]], capture_output=True, text=True, cwd=tmp)
+        assert done.returncode in (1, 2) and wanted in done.stderr and '==>' not in done.stdout, done
 
 
 def test_bad_input(tmp):
@@ -533,9 +708,43 @@ def test_bad_input(tmp):
         fails('crawl', tmp / 'site', '--into', tmp / 'no-folder' / 'x.db', *extra)
     fails('search', tmp / 'missing.db', 'x')
     fails('search', tmp / 'text.db', 'x')
-    fails('search', tmp / 'other.db', 'x')
+    assert 'not one of sitesearch' in fails('search', tmp / 'other.db', 'x')
+    (tmp / 'empty.db').touch()
+    assert 'empty' in fails('search', tmp / 'empty.db', 'x')
     assert not (tmp / 'missing.db').exists()
     assert {name: (tmp / name).read_bytes() for name in kept} == kept
+
+
+def find_port(process):
+    """That on which it listens."""
+    sockets = {os.readlink(path) for path in pathlib.Path(f'/proc/{process.pid}/fd').iterdir() if path.is_symlink()}
+    for line in open('/proc/net/tcp').read().splitlines()[1:]:
+        words = line.split()
+        if words[3] == '0A' and f'socket:[{words[9]}]' in sockets:
+            return int(words[1].partition(':')[2], 16)
+
+
+def test_server_of_a_folder(tmp):
+    """It answers to its own address only, and gives nothing that is hidden."""
+    make_site(tmp, 3000)
+    (tmp / 'page-5.html').write_text(html('Five', 'cinque', '.hidden/x.html', '.hidden.html'))
+    write(tmp, **{'.hidden__x': 'secret', '.hidden': 'secret'})
+    with subprocess.Popen([PROGRAM, 'crawl', tmp, '--into', tmp / 'x.db'], stdout=subprocess.PIPE) as process:
+        process.stdout.read(1)                  # and no more, so that it has to wait, but for its server
+        port = find_port(process)
+        own = f'127.0.0.1:{port}'
+        for host, path, wanted in ((own, '/index.html', 200), (own, '/.hidden.html', 404),
+                                   (own, '/.hidden/x.html', 404), ('evil.example', '/index.html', 403),
+                                   (f'evil.example:{port}', '/index.html', 403)):
+            connection = http.client.HTTPConnection('127.0.0.1', port, timeout=10 * SLOWNESS)
+            connection.request('GET', path, headers={'Host': host})
+            status = connection.getresponse().status
+            connection.close()
+            assert status == wanted, (host, path, status)
+        process.communicate()
+        assert process.returncode == 0
+    got = pages(tmp / 'x.db', 'status')
+    assert got['/.hidden/x.html'] == got['/.hidden.html'] == (404,)
 
 
 def as_nobody():
@@ -566,6 +775,51 @@ def test_read_only(tmp):
     assert (tmp / 'x.db').read_bytes() == content
     if os.geteuid() == 0:                       # the folder is not theirs
         fails('crawl', tmp / 'site', '--into', tmp / 'new.db', preexec_fn=as_nobody)
+
+
+def test_search_in_a_read_only_folder(tmp):
+    write(tmp / 'site', index=html('I', 'words', 'two.html'))
+    folder = tmp / 'folder'
+    folder.mkdir()
+    for path in (tmp.parent, tmp):
+        path.chmod(0o755)
+    if os.geteuid() == 0:
+        try:
+            subprocess.run([PROGRAM], preexec_fn=as_nobody, capture_output=True)
+        except OSError:
+            raise Skip('the build folder is not for everybody to read')
+
+    def look():
+        folder.chmod(0o555)
+        try:
+            return sitesearch('search', folder / 'x.db', 'words', preexec_fn=as_nobody)
+        finally:
+            folder.chmod(0o755)
+
+    crawl(tmp / 'site', folder / 'x.db')
+    status, out, err = look()
+    assert status == 0 and '1 hit' in out, err
+    search(folder / 'x.db', 'words')
+    assert sorted(path.name for path in folder.iterdir()) == ['x.db', 'x.db.report.json']
+
+    with opened(folder / 'x.db') as db:         # as Ctrl-C leaves it, with an empty log
+        db.execute('PRAGMA journal_mode = WAL')
+    status, out, err = look()
+    assert status == 0 and '1 hit' in out, err
+
+    with opened(folder / 'x.db') as db:         # and as kill -9 does
+        db.execute("UPDATE pages SET title = 'x'")
+        db.commit()
+        for name in ('x.db', 'x.db-wal'):
+            shutil.copy(folder / name, tmp / name)
+    for path in folder.glob('x.db*'):
+        path.unlink()
+    for name in ('x.db', 'x.db-wal'):
+        shutil.copy(tmp / name, folder / name)
+    status, out, err = look()
+    assert status == 1 and 'interrupted' in err and err.count('\n') == 1, (status, out, err)
+    status, out, err = sitesearch('search', folder / 'x.db', 'words')
+    assert status == 0 and '1 hit' in out, err
 
 
 def test_file_size_limit(tmp):
@@ -609,6 +863,9 @@ def test_output_that_cannot_be_written(tmp):
         done = subprocess.run([PROGRAM, 'crawl', tmp / 'site', '--into', tmp / 'x.db'],
                               stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1 and done.stderr.startswith(b'sitesearch: ') and done.stderr.count(b'\n') == 1, done
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run([PROGRAM, 'search', tmp / 'x.db', 'i'], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and done.stderr == b'sitesearch: the output could not be written\n', done
     assert len(whole_index(tmp / 'x.db')[0]) == 1
 
 
