@@ -7,7 +7,9 @@
  */
 #include "support.h"
 
+#include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #define PATIENCE (20 * G_USEC_PER_SEC)
 
@@ -393,6 +395,143 @@ borrowed_by_a_chain (gpointer data, GError **error)
       g_free (owner);
     }
   return TRUE;
+}
+
+/* --- jobs that need one another --- */
+
+#define N_MEETING 8 /* as many workers as there are at least */
+
+typedef struct
+{
+  pthread_mutex_t lock; /* here; the thread sanitizer knows nothing of GMutex */
+  pthread_cond_t  cond;
+  int             here;
+} Meeting;
+
+#define MEETING { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 }
+
+/* Waits until all have come; within a time in which they must. */
+static gboolean
+meet (gpointer data, GError **error)
+{
+  Meeting *meeting = data;
+  struct timespec end = { .tv_sec = time (NULL) + 20 };
+
+  pthread_mutex_lock (&meeting->lock);
+  meeting->here++;
+  pthread_cond_broadcast (&meeting->cond);
+  while (meeting->here < N_MEETING && pthread_cond_timedwait (&meeting->cond, &meeting->lock, &end) == 0)
+    ;
+  g_assert_cmpint (meeting->here, ==, N_MEETING);
+  pthread_mutex_unlock (&meeting->lock);
+  return TRUE;
+}
+
+static gboolean
+do_nothing (gpointer data, GError **error)
+{
+  return TRUE;
+}
+
+/* Given to workers who are used to quick jobs, by a loop that sleeps then; or one by one by a thread without a loop. */
+static gboolean
+jobs_that_meet (gpointer data, GError **error)
+{
+  Meeting meeting = MEETING;
+  BelayFuture *futures[N_MEETING];
+
+  for (int i = 0; i < 100; i++)
+    g_assert_true (belay_await_ok (belay_thread_run (do_nothing, NULL), error));
+  for (int i = 0; i < N_MEETING; i++)
+    futures[i] = belay_thread_run (meet, &meeting);
+  g_assert_true (belay_await_ok (belay_future_allv (futures, N_MEETING), error));
+  return TRUE;
+}
+
+static gpointer
+start_meeting (gpointer data)
+{
+  BelayFuture *futures[N_MEETING];
+
+  for (int i = 0; i < N_MEETING; i++)
+    futures[i] = belay_thread_run (meet, data);
+  for (int i = 0; i < N_MEETING; i++)
+    {
+      g_assert_true (belay_future_wait_sync (futures[i], NULL));
+      belay_future_unref (futures[i]);
+    }
+  return NULL;
+}
+
+static void
+jobs_of_a_thread_that_meet (void)
+{
+  Meeting meeting = MEETING;
+
+  g_thread_join (g_thread_new ("meeting", start_meeting, &meeting));
+}
+
+/* A job that waits for a job, and so on, deeper than there are workers otherwise. */
+static gboolean
+wait_for_another (gpointer data, GError **error)
+{
+  int depth = GPOINTER_TO_INT (data);
+  g_autoptr (BelayFuture) another = NULL;
+
+  if (depth == 0)
+    return TRUE;
+  another = belay_thread_run (wait_for_another, GINT_TO_POINTER (depth - 1));
+  return belay_future_wait_sync (another, error);
+}
+
+static gboolean
+jobs_that_wait_for_jobs (gpointer data, GError **error)
+{
+  return belay_await_ok (belay_thread_run (wait_for_another, GINT_TO_POINTER (100)), error);
+}
+
+/* --- what hangs on a job's cancellable --- */
+
+static void
+drop_another (gpointer data)
+{
+  belay_future_unref (data);
+}
+
+static void
+never_cancelled (GCancellable *cancellable, gpointer data)
+{
+  g_assert_not_reached ();
+}
+
+static gpointer
+hang_on_cancellable (gpointer data, GError **error)
+{
+  g_cancellable_connect (belay_worker_cancellable (), G_CALLBACK (never_cancelled), data, drop_another);
+  return GINT_TO_POINTER (1);
+}
+
+static gboolean
+poll_until_cancelled (gpointer data, GError **error)
+{
+  gboolean *begun = data;
+
+  __atomic_store_n (begun, TRUE, __ATOMIC_SEQ_CST);
+  while (!g_cancellable_is_cancelled (belay_worker_cancellable ()))
+    g_usleep (100);
+  return !g_cancellable_set_error_if_cancelled (belay_worker_cancellable (), error);
+}
+
+/* It is dropped by the end of the first job, under no lock, and that cancels the second. */
+static gboolean
+job_dropped_by_a_cancellable (gpointer data, GError **error)
+{
+  gboolean begun = FALSE;
+  BelayFuture *other = belay_thread_run (poll_until_cancelled, &begun);
+
+  while (!__atomic_load_n (&begun, __ATOMIC_SEQ_CST))
+    g_assert_true (belay_yield (error));
+  return belay_await_ok (belay_thread_run_value (hang_on_cancellable, other, NULL), error);
 }
 
 /* In a fiber that was cancelled after it submitted, before it waits. */
@@ -850,6 +989,10 @@ main (int argc, char **argv)
   test_add_fiber ("/worker/L22-borrowed-memory", borrowed_memory);
   test_add_fiber ("/worker/L22-borrowed-and-combined", borrowed_and_combined);
   test_add_fiber ("/worker/L22-borrowed-by-a-chain", borrowed_by_a_chain);
+  test_add_fiber ("/worker/jobs-that-meet-all-begin", jobs_that_meet);
+  g_test_add_func ("/worker/jobs-of-a-thread-that-meet-all-begin", jobs_of_a_thread_that_meet);
+  test_add_fiber ("/worker/jobs-may-wait-for-jobs", jobs_that_wait_for_jobs);
+  test_add_fiber ("/worker/L18-no-lock-over-the-end-of-a-cancellable", job_dropped_by_a_cancellable);
   test_add_fiber ("/worker/L22-awaited-late", awaited_late);
   test_add_fiber ("/worker/E03-owned-and-cancelled", owned_and_cancelled);
   test_add_fiber ("/worker/L9-owned-late-failure", owned_late_failure);

@@ -13,9 +13,14 @@ G_BEGIN_DECLS
  *
  * Runs a blocking or long function on a thread, without blocking the caller's.
  *
+ * There are four workers for each processor, but at least 8 and at most 64, and one more for each that waits in
+ * belay_future_wait_sync(); more jobs than that queue up, first come first served. So jobs may wait for jobs that way,
+ * but more than 8 that wait for one another by other means may not all begin.
+ *
  * Suspends: never itself. Cancellation: nothing starts in a cancelled scope. Since @data is the caller's, a
  * cancelled await asks (belay_worker_cancellable()) and then waits until @func has returned; a job that has not
- * begun is taken back. Threads: any. Errors: those of @func.
+ * begun is taken back. To drop the future is to ask only, without the wait: then @data must live on by itself.
+ * Threads: any. Errors: those of @func.
  *
  * Returns: (transfer full): resolves when the function returned %TRUE
  */

@@ -264,13 +264,13 @@ context_prepare (GSource *source, int *timeout)
           return FALSE;
         }
     }
-  if (belay_workers_before_poll () && (*timeout < 0 || *timeout > 1))
-    *timeout = 1;
   if (belay_context_has_jobs (self) && spin_for_remote (self))
     {
       take_remote (self);
       return TRUE;
     }
+  if (belay_workers_before_poll () && (*timeout < 0 || *timeout > 1))
+    *timeout = 1;
   atomic_store_explicit (&self->sleeping, 1, memory_order_seq_cst);
   if (atomic_load_explicit (&self->remote, memory_order_seq_cst) != NULL)
     {

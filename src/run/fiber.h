@@ -187,6 +187,9 @@ struct _BelayWork
 void        belay_workers_submit      (BelayWork *work);
 /* The caller is about to sleep: work that no worker has taken up yet gets one. TRUE: the caller should soon ask again. */
 gboolean    belay_workers_before_poll (void);
+/* Around a sleep that work may be needed to end; on a thread that is no worker they do nothing. */
+void        belay_workers_begin_wait  (void);
+void        belay_workers_end_wait    (void);
 /* TRUE when jobs have lately been so short that waiting for one is best done awake. */
 gboolean    belay_workers_are_quick   (void);
 /* Counts what the end of the program waits for. */

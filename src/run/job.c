@@ -72,13 +72,17 @@ is_owning (Job *self)
 static void
 job_end (Job *self)
 {
+  GCancellable *cancellable;
+
   atomic_store (&self->state, JOB_ENDED);
   if (G_LIKELY (self->cancellable == NULL && !(atomic_load (&self->future.flags) & BELAY_FUTURE_ASKED)))
     return;
   g_mutex_lock (&cancellable_lock);
   self->counted = self->asked && is_owning (self);
-  g_clear_object (&self->cancellable);
+  cancellable = g_steal_pointer (&self->cancellable);
   g_mutex_unlock (&cancellable_lock);
+  if (cancellable != NULL)
+    g_object_unref (cancellable); /* its handlers' data are the program's, and go with it */
 }
 
 /* Nobody waits for the result any more, or whoever does was cancelled. From any thread. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The wait of a plain thread: a waiter that signals a condition. */
-#include "run/context.h"
+#include "run/fiber.h"
 
 typedef struct
 {
@@ -38,10 +38,12 @@ belay_future_wait_sync (BelayFuture *future, GError **error)
   g_cond_init (&wait.cond);
   if (belay_future_add_waiter (future, &wait.waiter))
     {
+      belay_workers_begin_wait ();
       g_mutex_lock (&wait.lock);
       while (!wait.done)
         g_cond_wait (&wait.cond, &wait.lock);
       g_mutex_unlock (&wait.lock);
+      belay_workers_end_wait ();
     }
   g_cond_clear (&wait.cond);
   g_mutex_clear (&wait.lock);

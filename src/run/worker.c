@@ -6,17 +6,21 @@
  *
  * Waking a parked thread costs tens of microseconds, so at most one worker spins, a bounded while, before it parks, and
  * work given meanwhile costs nothing to hand over. A busy worker is trusted to come back soon: another is woken, or
- * started, only when there is none awake, when a thread is about to sleep while its work lies untouched
- * (before_poll), or when jobs have lately been long.
+ * started, only when there is none awake, when jobs have lately been long, or when a thread is about to sleep while its
+ * work lies untouched (before_poll). From then on until the queue is empty whoever takes work wakes the next, so that
+ * jobs which wait for one another all begin.
  *
  * More workers than processors are of use only to jobs that sleep. Whether jobs do is sampled; while they do not,
  * no more than that are awake, unless nothing has been taken up for a while (STUCK): then all of them may be asleep, in
- * jobs of another kind, and one is woken after all.
+ * jobs of another kind, and one is woken after all. A worker that waits for a future does not count: what it waits for
+ * may need a worker.
  *
  * Invariants
  *   1. The queue is first in, first out, under `queue.lock`, which is held for a few instructions.
  *   2. Whoever adds work looks for a spinner or an awake worker *after* adding; whoever stops spinning or parks looks
  *      at the queue *after* saying so. So work is never left with everybody parked.
+ *   3. Whoever goes to sleep says so (`slept_on`) before it looks for a spinner; a spinner looks at that after it has taken
+ *      its work. So work is never left with everybody parked or asleep in a job, while there may be more workers.
  *
  * Threads are never joined; one that is parked for long ends, all but the last.
  */
@@ -31,6 +35,8 @@
 #define SAMPLE      16    /* one job of so many is timed */
 #define SLEEPY      125   /* ‰ of jobs that slept: from there on more workers than processors are of use */
 #define STUCK       1000  /* µs */
+/* Beside those that wait for a future. */
+#define MAX_WORKERS(n_processors) CLAMP ((n_processors) * 4, 8, 64)
 #define IDLE_LIFE   (10 * G_USEC_PER_SEC)
 
 static struct
@@ -40,9 +46,10 @@ static struct
   char         pad[64];
   atomic_uintptr_t n; /* how many wait */
   atomic_uint  n_taken;
+  atomic_bool  slept_on; /* somebody sleeps until this work is done; unset when it is empty */
 } queue = { .lock = ATOMIC_FLAG_INIT };
 
-static atomic_int n_workers, n_parked;
+static atomic_int n_workers, n_parked, n_waiting;
 static atomic_bool spinning;
 static atomic_int average_ns;
 static atomic_int sleepy; /* ‰ */
@@ -50,6 +57,8 @@ static atomic_int sleepy; /* ‰ */
 /* When before_poll last saw that work was taken up. */
 static atomic_uint seen_taken;
 static _Atomic (gint64) seen_at;
+
+static __thread gboolean is_worker;
 
 static GMutex park_lock; /* n_wakeups */
 static GCond park_cond;
@@ -69,6 +78,8 @@ take_work (void)
   if (work != NULL)
     {
       queue.head = work->next;
+      if (queue.head == NULL)
+        atomic_store_explicit (&queue.slept_on, FALSE, memory_order_relaxed);
       atomic_fetch_sub_explicit (&queue.n, 1, memory_order_relaxed);
       /* no atomic addition, since all who change it hold the lock */
       atomic_store_explicit (&queue.n_taken, atomic_load_explicit (&queue.n_taken, memory_order_relaxed) + 1,
@@ -104,48 +115,66 @@ count_sleeps (void)
   return getrusage (RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
 }
 
+/* Those that neither are parked nor wait for a future. */
 static int
-max_workers (void)
+count_awake (void)
 {
-  return CLAMP (belay_n_processors () * 4, 8, 64);
+  return atomic_load (&n_workers) - atomic_load (&n_parked) - atomic_load (&n_waiting);
 }
 
 /* Whether one more worker awake would have a processor to run on, or jobs are such as leave theirs to others. */
 static gboolean
 more_is_better (void)
 {
-  return atomic_load (&n_workers) - atomic_load (&n_parked) < belay_n_processors () ||
+  return count_awake () < belay_n_processors () ||
          atomic_load_explicit (&sleepy, memory_order_relaxed) >= SLEEPY;
+}
+
+static gboolean
+wake_parked (void)
+{
+  gboolean woken;
+
+  if (atomic_load (&n_parked) == 0)
+    return FALSE;
+  g_mutex_lock (&park_lock);
+  woken = (int) n_wakeups < atomic_load (&n_parked);
+  if (woken)
+    n_wakeups++;
+  g_mutex_unlock (&park_lock);
+  if (woken)
+    g_cond_signal (&park_cond);
+  return woken;
+}
+
+static void
+start_worker (void)
+{
+  int n = atomic_load (&n_workers);
+  g_autoptr (GError) error = NULL;
+  GThread *thread;
+
+  do
+    if (n - atomic_load (&n_waiting) >= MAX_WORKERS (belay_n_processors ()))
+      return;
+  while (!atomic_compare_exchange_weak (&n_workers, &n, n + 1));
+
+  thread = g_thread_try_new ("belay-worker", worker_main, NULL, &error);
+  if (thread != NULL)
+    {
+      g_thread_unref (thread);
+      return;
+    }
+  atomic_fetch_sub (&n_workers, 1);
+  if (n == 0)
+    g_error ("no thread can be started for blocking work: %s", error->message);
 }
 
 static void
 wake_one (void)
 {
-  int n = atomic_load (&n_workers);
-
-  if (atomic_load (&n_parked) > 0)
-    {
-      g_mutex_lock (&park_lock);
-      n_wakeups++;
-      g_mutex_unlock (&park_lock);
-      g_cond_signal (&park_cond);
-    }
-  else if (n < max_workers () && atomic_compare_exchange_strong (&n_workers, &n, n + 1))
-    {
-      g_autoptr (GError) error = NULL;
-      GThread *thread = g_thread_try_new ("belay-worker", worker_main, NULL, &error);
-
-      if (thread != NULL)
-        {
-          g_thread_unref (thread);
-        }
-      else
-        {
-          atomic_fetch_sub (&n_workers, 1);
-          if (n == 0)
-            g_error ("no thread can be started for blocking work: %s", error->message);
-        }
-    }
+  if (!wake_parked ())
+    start_worker ();
 }
 
 /* TRUE when there is work after all. */
@@ -235,12 +264,30 @@ run_sample (BelayWork *work)
                                               count_sleeps () > sleeps ? 1000 : 0), memory_order_relaxed);
 }
 
+/* TRUE when this thread was there in place of one that waited for a future, and does no longer; it counts no more. */
+static gboolean
+is_surplus (void)
+{
+  int n = atomic_load (&n_workers);
+
+  do
+    if (G_LIKELY (n - atomic_load (&n_waiting) <= MAX_WORKERS (belay_n_processors ())))
+      return FALSE;
+  while (!atomic_compare_exchange_weak (&n_workers, &n, n - 1));
+  return TRUE;
+}
+
 static gpointer
 worker_main (gpointer data)
 {
+  is_worker = TRUE;
   for (guint n = 0;;)
     {
-      BelayWork *work = take_work ();
+      BelayWork *work;
+
+      if (is_surplus ())
+        return NULL;
+      work = take_work ();
 
       if (work == NULL)
         {
@@ -248,8 +295,8 @@ worker_main (gpointer data)
             return NULL;
           continue;
         }
-      if (atomic_load_explicit (&queue.n, memory_order_relaxed) > 0 && !belay_workers_are_quick () &&
-          !atomic_load_explicit (&spinning, memory_order_relaxed) && more_is_better ())
+      if (atomic_load_explicit (&queue.n, memory_order_relaxed) > 0 &&
+          (atomic_load (&queue.slept_on) || !belay_workers_are_quick ()) && !atomic_load (&spinning) && more_is_better ())
         wake_one ();
       if (n++ % SAMPLE == 0)
         run_sample (work);
@@ -274,30 +321,61 @@ belay_workers_submit (BelayWork *work)
   if (atomic_load (&spinning))
     return;
   /* A thread that runs a queue comes to before_poll() soon; another may not. */
-  if (belay_thread.context == NULL || atomic_load (&n_workers) - atomic_load (&n_parked) == 0)
+  if (belay_thread.context == NULL || count_awake () <= 0)
     wake_one ();
+}
+
+/* Whether there is none to wake or to start. */
+static gboolean
+all_are_awake (void)
+{
+  return atomic_load (&n_parked) == 0 &&
+         atomic_load (&n_workers) - atomic_load (&n_waiting) >= MAX_WORKERS (belay_n_processors ());
+}
+
+/* TRUE when what has not been taken up since we last looked has waited for too long. */
+static gboolean
+is_stuck (void)
+{
+  guint taken = atomic_load_explicit (&queue.n_taken, memory_order_relaxed);
+  gint64 now = g_get_monotonic_time ();
+
+  if (atomic_exchange_explicit (&seen_taken, taken, memory_order_relaxed) != taken)
+    {
+      atomic_store_explicit (&seen_at, now, memory_order_relaxed);
+      return FALSE;
+    }
+  return now - atomic_load_explicit (&seen_at, memory_order_relaxed) >= STUCK;
 }
 
 gboolean
 belay_workers_before_poll (void)
 {
-  guint taken;
-  gint64 now;
-
-  if (G_LIKELY (atomic_load_explicit (&queue.n, memory_order_relaxed) == 0) || atomic_load (&spinning))
+  if (G_LIKELY (atomic_load_explicit (&queue.n, memory_order_relaxed) == 0))
     return FALSE;
-  if (more_is_better ())
-    {
-      wake_one ();
-      return FALSE;
-    }
-  taken = atomic_load_explicit (&queue.n_taken, memory_order_relaxed);
-  now = g_get_monotonic_time ();
-  if (atomic_exchange_explicit (&seen_taken, taken, memory_order_relaxed) != taken)
-    atomic_store_explicit (&seen_at, now, memory_order_relaxed);
-  else if (now - atomic_load_explicit (&seen_at, memory_order_relaxed) >= STUCK)
+  atomic_store (&queue.slept_on, TRUE);
+  if (!atomic_load (&spinning) && (more_is_better () || is_stuck ()))
     wake_one ();
-  return TRUE;
+  return !all_are_awake ();
+}
+
+void
+belay_workers_begin_wait (void)
+{
+  if (!is_worker)
+    return;
+  atomic_fetch_add (&n_waiting, 1);
+  if (atomic_load (&queue.n) == 0)
+    return;
+  atomic_store (&queue.slept_on, TRUE);
+  wake_one ();
+}
+
+void
+belay_workers_end_wait (void)
+{
+  if (is_worker)
+    atomic_fetch_sub (&n_waiting, 1);
 }
 
 /* --- what the end of the program waits for --- */
