@@ -22,8 +22,10 @@ static void
 slow_in_thread (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
   Slow *slow = data;
-  gint64 end = g_get_monotonic_time () + slow->milliseconds * 1000;
+  gint64 end;
 
+  test_take_over (slow);
+  end = g_get_monotonic_time () + slow->milliseconds * 1000;
   while (g_get_monotonic_time () < end && (slow->deaf || !g_cancellable_is_cancelled (cancellable)))
     g_usleep (200);
   if (slow->buffer != NULL)
@@ -48,6 +50,7 @@ slow_async (GObject *source, int milliseconds, gboolean deaf, gboolean fails, ch
   g_atomic_int_inc (&n_running);
   g_task_set_check_cancellable (task, FALSE);
   g_task_set_task_data (task, slow, g_free);
+  test_hand_over (slow);
   g_task_run_in_thread (task, slow_in_thread);
   g_object_unref (task);
 }

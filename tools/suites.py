@@ -45,10 +45,6 @@ LONG_UNDER_VALGRIND = {'fibers-in-numbers', 'stress', 'seeds', 'run', 'races', '
 # The bare switch, which tells valgrind nothing of its stacks.
 NOT_UNDER_VALGRIND = {'switch', 'switch-ucontext', 'switch-aarch64'}
 
-# The thread sanitizer does not see the locks inside of GIO's and libsoup's threads, which are not built for it, and these
-# programs (as the examples, with libxml2) are mostly theirs.
-NOT_UNDER_TSAN = {'gio', 'http'}
-
 TAP = re.compile(r'^( *)(not )?ok\b(?: (\d+))?(?:[ -]*)(.*?)(?: *# *(SKIP|TO[D]O)\b:? *(.*))?$', re.I)
 
 
@@ -181,11 +177,9 @@ def sanitized(compiler, sanitizer, slowness):
         if folder is None:
             return None
         variables = {**SANITIZER_ENVIRONMENT, 'BELAY_TEST_SEEDS': '100' if everything else '20', 'SLOWNESS': str(slowness)}
-        chosen = ['--no-suite', 'house']
         if sanitizer == 'thread':
-            chosen = [each for each in core_tests(folder) if each not in NOT_UNDER_TSAN]
             variables['BELAY_TEST_SEEDS'] = '100' if everything else '10'
-        return meson_test(name, folder, variables, ['-t', str(2 * slowness), *chosen], without_randomization())
+        return meson_test(name, folder, variables, ['-t', str(2 * slowness), '--no-suite', 'house'], without_randomization())
     return function
 
 
