@@ -49,7 +49,7 @@ source_init (Source *self)
 {
   self->asked = 0;
   self->promise = belay_promise_new ();
-  belay_promise_on_cancel (self->promise, source_asked, self);
+  belay_promise_on_cancel (self->promise, source_asked, self, NULL);
   self->future = belay_promise_get_future (self->promise);
 }
 
@@ -1167,7 +1167,7 @@ borrower_start (Borrower *self, gboolean succeeds)
   self->slow = TRUE;
   self->succeeds = succeeds;
   belay_promise_set_borrowing (self->source.promise);
-  belay_promise_on_cancel (self->source.promise, borrower_asked, self);
+  belay_promise_on_cancel (self->source.promise, borrower_asked, self, NULL);
   return self->source.future;
 }
 
@@ -1280,6 +1280,33 @@ borrowed_and_decided (gpointer data, GError **error)
   return belay_scope_close (&scope, error);
 }
 
+/* A member that is asked to end may be answered, and freed, in that very call. */
+static gboolean
+slow_job (gpointer data, GError **error)
+{
+  g_usleep (20000);
+  return TRUE;
+}
+
+static gboolean
+member_ends_when_asked (gpointer data, GError **error)
+{
+  g_autoptr (BelaySerial) serial = belay_serial_new ();
+  BelayFuture *first = belay_serial_run (serial, slow_job, NULL);
+
+  for (int i = 0; i < 3; i++) /* queued behind it, so each is taken back */
+    {
+      BelayFuture *job = belay_serial_run (serial, slow_job, NULL);
+
+      if (i > 0)
+        job = belay_future_then (job, just_count, NULL, NULL);
+      if (i > 1)
+        job = belay_future_race (job, belay_future_then (belay_serial_run (serial, slow_job, NULL), just_count, NULL, NULL), NULL);
+      belay_future_unref (belay_future_all (job, NULL));
+    }
+  return belay_await_ok (first, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1320,5 +1347,6 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/1000-delays-in-any-order", out_of_time_order);
   test_add_fiber ("/combine/L22-cancelled-wait-for-borrowed-memory-ends-with-its-use", borrowed_and_cancelled);
   test_add_fiber ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
+  test_add_fiber ("/combine/member-that-ends-when-it-is-asked", member_ends_when_asked);
   return g_test_run ();
 }

@@ -6,7 +6,7 @@
  * longer matters; then its place in the combination is over.
  *
  * The combination and its result are one block. `outstanding` counts members that are not retired, and one more for the
- * constructor; whoever brings it to zero settles a result that is not known yet, and drops the writing end. A member is
+ * constructor, and one for an on_cancel that sweeps; whoever brings it to zero settles a result that is not known yet, and drops the writing end. A member is
  * retired by its notification, or by the *sweep* that could still unlink its waiter; never by both, since unlinking fails
  * once it is notified.
  *
@@ -140,7 +140,6 @@ retire (Combine *self)
     {
       int decision = atomic_load_explicit (&self->decision, memory_order_acquire);
 
-      /* Settling waits for a sweep by the one who dropped the result, which may be under way. */
       if (is_cut_short (self, decision))
         belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
       else
@@ -168,10 +167,8 @@ give_up_member (Combine *self, Member *member)
 
 /* The result is decided, or nobody wants it: the interest in members that are still pending is dropped. */
 static void
-sweep (gpointer data)
+sweep (Combine *self)
 {
-  Combine *self = data;
-
   for (guint i = 0; i < self->n; i++)
     {
       Member *member = &self->members[i];
@@ -211,6 +208,22 @@ count_outcome (Combine *self, Member *member)
     sweep (self);
 }
 
+/* The result was dropped, or is asked to end: from any thread, when the members may be retiring at the same time. */
+static void
+end_early (gpointer data)
+{
+  Combine *self = data;
+  guint outstanding = atomic_load_explicit (&self->outstanding, memory_order_relaxed);
+
+  do
+    if (outstanding == 0)
+      return;
+  while (!atomic_compare_exchange_weak_explicit (&self->outstanding, &outstanding, outstanding + 1, memory_order_acq_rel,
+                                                 memory_order_relaxed));
+  sweep (self);
+  retire (self);
+}
+
 static void
 on_member (BelayWaiter *waiter)
 {
@@ -234,8 +247,7 @@ combine (Mode mode, BelayFuture **futures, guint n)
     }
   self = g_malloc0 (sizeof *self + n * sizeof (Member));
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
-  self->result.on_cancel = sweep;
-  self->result.cancel_data = self;
+  belay_future_on_cancel (&self->result, end_early, self, NULL);
   self->mode = mode;
   self->n = n;
   atomic_init (&self->outstanding, n + 1);

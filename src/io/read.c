@@ -349,9 +349,9 @@ hand_over (const Reading *here, const char *path)
 
   *self = *here;
   self->path = g_strdup (path);
-  self->refs = 2;
+  self->refs = 3; /* the job's, ours, and on_cancel's, which may run while the job ends */
   self->promise = belay_promise_new ();
-  belay_promise_on_cancel (self->promise, reading_drop_job, self);
+  belay_promise_on_cancel (self->promise, reading_drop_job, self, reading_unref);
   future = belay_promise_get_future (self->promise);
   job = belay_thread_run_owned (read_in_worker, self, reading_unref, NULL);
   if (belay_future_is_rejected (job)) /* cancelled since the checkpoint, by another thread */

@@ -345,11 +345,20 @@ on_dropped (gpointer data)
   belay_fiber_cancel (&self->fiber, "nobody waits for it any more");
 }
 
+/* The fiber may have ended while it was being cancelled from another thread, and its context with it. */
+static void
+on_dropped_over (gpointer data)
+{
+  BelayTask *self = data;
+
+  belay_context_unref (self->fiber.context);
+}
+
 void
 belay_task_cancel_when_dropped (BelayTask *self)
 {
-  self->fiber.future.on_cancel = on_dropped;
-  self->fiber.future.cancel_data = self;
+  belay_context_ref (self->fiber.context);
+  belay_future_on_cancel (&self->fiber.future, on_dropped, self, on_dropped_over);
 }
 
 BelayFuture *
