@@ -95,6 +95,12 @@ plus_one (BelayFuture *done, gpointer data)
   return belay_future_new_int64 (value + 1);
 }
 
+static void
+count_call (gpointer data)
+{
+  called++;
+}
+
 static BelayFuture *
 just_count (BelayFuture *done, gpointer data)
 {
@@ -1280,6 +1286,22 @@ borrowed_and_decided (gpointer data, GError **error)
   return belay_scope_close (&scope, error);
 }
 
+/* Such as a loop that accumulates makes. */
+static gboolean
+deep_combination (gpointer data, GError **error)
+{
+  BelayFuture *future = belay_future_new_done ();
+  int depth = 50000;
+
+  called = 0;
+  for (int i = 0; i < depth; i++)
+    future = belay_future_all (future, belay_future_new_pointer (&called, count_call), NULL);
+  if (!belay_await_ok (future, error))
+    return FALSE;
+  g_assert_cmpint (called, ==, depth);
+  return TRUE;
+}
+
 /* A member that is asked to end may be answered, and freed, in that very call. */
 static gboolean
 slow_job (gpointer data, GError **error)
@@ -1339,6 +1361,7 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/nested", nested);
   test_add_fiber ("/combine/members-pass", members_pass);
   test_add_fiber ("/combine/100000-members", many_members);
+  test_add_fiber ("/combine/50000-deep-uses-no-stack", deep_combination);
   test_add_fiber ("/combine/misuse", no_members_elsewhere);
   test_add_fiber ("/combine/delays", delays);
   test_add_fiber ("/combine/L25-timeouts", timeouts);

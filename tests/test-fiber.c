@@ -1853,10 +1853,14 @@ never_in_the_middle (gpointer data, GError **error)
   g_assert_false (belay_await_ok (all, &local));
   g_clear_error (&local);
 
+  /* and of those that are freed with a combination */
+  belay_future_unref (belay_future_all (belay_future_new_pointer (&called, try_to_wait), NULL));
+  g_assert_cmpint (called, ==, 4);
+
   /* this thread asks, notifies and waits as before */
   g_assert_true (belay_in_fiber ());
   belay_future_unref (asking_future (count_asked));
-  g_assert_cmpint (called, ==, 4);
+  g_assert_cmpint (called, ==, 5);
   return belay_sleep (1, error);
 }
 

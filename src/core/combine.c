@@ -33,12 +33,13 @@ typedef struct
 } Member;
 
 /* Shared by the result of a combinator and by what passes that on. */
-typedef struct
+struct _BelayMembers
 {
-  atomic_int   refs;
-  guint        n;
-  BelayFuture *futures[];
-} BelayMembers;
+  atomic_int    refs;
+  guint         n;
+  BelayMembers *next; /* to be freed */
+  BelayFuture  *futures[];
+};
 
 /* Whose outcome is the result's: a member's, by its index, or */
 enum { UNDECIDED = -1, WITH_MEMBERS = -2 };
@@ -64,16 +65,34 @@ belay_members_ref (gpointer data)
   return members;
 }
 
+/* A combination of combinations, however deep, is freed by a loop. */
 static void
 unref_members (gpointer data)
 {
-  BelayMembers *members = data;
+  struct _BelayFiber **current;
+  BelayMembers *members = data, *more = NULL;
 
   if (atomic_fetch_sub_explicit (&members->refs, 1, memory_order_acq_rel) != 1)
     return;
-  for (guint i = 0; i < members->n; i++)
-    belay_future_unref (members->futures[i]);
-  g_free (members);
+  if (belay_thread.members != NULL)
+    {
+      members->next = *belay_thread.members;
+      *belay_thread.members = members;
+      return;
+    }
+  current = belay_leave_fiber ();
+  belay_thread.members = &more;
+  while (members != NULL)
+    {
+      for (guint i = 0; i < members->n; i++)
+        belay_future_unref (members->futures[i]);
+      g_free (members);
+      members = more;
+      if (members != NULL)
+        more = members->next;
+    }
+  belay_thread.members = NULL;
+  belay_reenter_fiber (current);
 }
 
 static gboolean

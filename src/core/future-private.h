@@ -85,6 +85,7 @@ G_STATIC_ASSERT (sizeof (BelayFuture) <= 64); /* a cache line, and the smallest 
 /* What is being done by this thread and must not be done by recursion. On the stack of whoever does it. */
 typedef struct _BelayNotices BelayNotices; /* future.c */
 typedef struct _BelayQuestions BelayQuestions;
+typedef struct _BelayMembers BelayMembers; /* combine.c */
 
 /*
  * This thread's part. Initial-exec: an access is one instruction, but never keep its address over a switch. A nested
@@ -96,6 +97,7 @@ typedef struct
   struct _BelayFiber  **current; /* where the running fiber is found: in the context, or belay_no_fiber */
   BelayNotices         *notices;
   BelayQuestions       *questions;
+  BelayMembers        **members;
 } BelayThread;
 extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
 extern struct _BelayFiber *belay_no_fiber; /* always NULL */
