@@ -408,6 +408,66 @@ combined (void)
   race (4, 20000, combined_before, combined_act, combined_after, &self);
 }
 
+/* A race takes the value of the one that won. The other's is never gone, not even for a moment. */
+typedef struct
+{
+  BelayPromise *promises[2];
+  BelayFuture  *futures[2];
+  BelayFuture  *result;
+  int           values[2];
+  gboolean      got[2];
+} Loser;
+
+static void
+loser_before (gpointer data)
+{
+  Loser *self = data;
+
+  for (int i = 0; i < 2; i++)
+    {
+      self->promises[i] = belay_promise_new ();
+      self->futures[i] = belay_promise_get_future (self->promises[i]);
+    }
+  self->result = belay_future_race (belay_future_ref (self->futures[0]), belay_future_ref (self->futures[1]), NULL);
+}
+
+static void
+loser_act (gpointer data, int who)
+{
+  Loser *self = data;
+
+  if (who < 2)
+    belay_promise_resolve_pointer (self->promises[who], &self->values[who], NULL);
+  else
+    while (belay_future_is_pending (self->futures[who - 2]))
+      ;
+  if (who >= 2)
+    self->got[who - 2] = belay_future_take (self->futures[who - 2], NULL) != NULL;
+}
+
+static void
+loser_after (gpointer data)
+{
+  Loser *self = data;
+  gpointer won = belay_future_take (self->result, NULL);
+
+  for (int i = 0; i < 2; i++)
+    {
+      g_assert_true (self->got[i] == (won != &self->values[i]));
+      belay_future_unref (self->futures[i]);
+      belay_promise_unref (self->promises[i]);
+    }
+  belay_future_unref (self->result);
+}
+
+static void
+loser_keeps (void)
+{
+  Loser self;
+
+  race (-4, 100000, loser_before, loser_act, loser_after, &self);
+}
+
 /* The members settle while the combination is being made. */
 static void
 made_before (gpointer data)
@@ -989,6 +1049,7 @@ main (int argc, char **argv)
   g_test_add_func ("/stress/breaks-once", breaks_once);
   g_test_add_func ("/stress/L18-interest-ends-while-it-is-answered", interest_ends);
   g_test_add_func ("/stress/combined", combined);
+  g_test_add_func ("/stress/L21-value-of-a-loser-is-never-gone", loser_keeps);
   g_test_add_func ("/stress/combined-while-made", combined_while_made);
   g_test_add_func ("/stress/continued", continued);
   g_test_add_func ("/stress/timed", timed);

@@ -250,14 +250,25 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
       belay_future_add_flag (source, BELAY_FUTURE_SEEN);
       return TRUE;
     }
+  if (source->kind == BELAY_KIND_POINTER)
+    {
+      guintptr state;
+
+      /* Taken under the lock bit, so that it is not taken in vain, which others would see. */
+      if (!lock_pending (future, &state))
+        return FALSE;
+      if (!(atomic_fetch_or (&source->flags, BELAY_FUTURE_TAKEN) & BELAY_FUTURE_TAKEN))
+        {
+          publish (future, state, BELAY_STATE_RESOLVED, BELAY_KIND_POINTER, source->value, source->aux);
+          return TRUE;
+        }
+      unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));
+    }
   if (!belay_future_take_value (source, &value, &error))
     return belay_future_settle_error (future, error);
   if (belay_future_settle (future, source->kind, value, source->aux))
     return TRUE;
-  if (source->kind == BELAY_KIND_POINTER) /* it stays where it is, for others or until the end */
-    atomic_fetch_and_explicit (&source->flags, (guchar) ~BELAY_FUTURE_TAKEN, memory_order_release);
-  else
-    belay_value_clear (source->kind, value, source->aux);
+  belay_value_clear (source->kind, value, source->aux);
   return FALSE;
 }
 
