@@ -1286,6 +1286,31 @@ borrowed_and_decided (gpointer data, GError **error)
   return belay_scope_close (&scope, error);
 }
 
+static gboolean
+null_member (gpointer data, GError **error)
+{
+  for (int way = 0; way < 4; way++)
+    {
+      BelayFuture *futures[] = { belay_future_new_done (), NULL, belay_future_new_pointer (&called, count_call) };
+      BelayFuture *(*const combine[]) (BelayFuture **, guint) = { belay_future_allv, belay_future_all_settledv,
+                                                                  belay_future_anyv, belay_future_racev };
+      BelayFuture *result;
+
+      called = 0;
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+      result = combine[way] (futures, 3);
+      g_assert_cmpint (called, ==, 1); /* they are consumed all the same */
+      assert_rejected (result, BELAY_ERROR, BELAY_ERROR_MISUSE, NULL);
+      belay_future_unref (result);
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+      result = combine[way] (NULL, 1);
+      assert_rejected (result, BELAY_ERROR, BELAY_ERROR_MISUSE, NULL);
+      belay_future_unref (result);
+    }
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
 /* Such as a loop that accumulates makes. */
 static gboolean
 deep_combination (gpointer data, GError **error)
@@ -1363,6 +1388,7 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/100000-members", many_members);
   test_add_fiber ("/combine/50000-deep-uses-no-stack", deep_combination);
   test_add_fiber ("/combine/misuse", no_members_elsewhere);
+  test_add_fiber ("/combine/null-among-the-members", null_member);
   test_add_fiber ("/combine/delays", delays);
   test_add_fiber ("/combine/L25-timeouts", timeouts);
   test_add_fiber ("/combine/timeout-dropped", timeout_dropped);

@@ -250,8 +250,20 @@ await_nothing (gpointer data, GError **error)
   GError *local = NULL;
 
   g_assert_true (belay_in_fiber ());
-  CRITICAL ("NULL");
-  g_assert_null (belay_await (NULL, &local));
+  for (int way = 0; way < 5; way++)
+    {
+      CRITICAL ("NULL");
+      switch (way)
+        {
+        case 0: g_assert_null (belay_await (NULL, &local)); break;
+        case 1: g_assert_false (belay_await_ok (NULL, &local)); break;
+        case 2: g_assert_false (belay_await_int64 (NULL, NULL, &local)); break;
+        case 3: g_assert_false (belay_await_double (NULL, NULL, &local)); break;
+        case 4: g_assert_false (belay_await_pointer (NULL, &(gpointer) { NULL }, &local)); break;
+        }
+      g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      g_clear_error (&local);
+    }
   CRITICAL ("NULL");
   g_assert_false (belay_await_ok (NULL, NULL));
   CRITICAL ("holds no pointer");

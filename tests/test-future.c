@@ -900,6 +900,28 @@ null_arguments (void)
   g_assert_true (belay_promise_resolve (promise)); /* none of it answered */
 }
 
+/* Where NULL means an error, there is one. */
+static void
+null_future_is_an_error (void)
+{
+  for (int way = 0; way < 4; way++)
+    {
+      GError *local = NULL;
+
+      EXPECT_ASSERTION ("NULL");
+      switch (way)
+        {
+        case 0: g_assert_null (belay_future_take (NULL, &local)); break;
+        case 1: g_assert_false (belay_future_check (NULL, &local)); break;
+        case 2: g_assert_false (belay_future_take_int64 (NULL, NULL, &local)); break;
+        case 3: g_assert_false (belay_future_wait_sync (NULL, &local)); break;
+        }
+      g_test_assert_expected_messages ();
+      g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      g_clear_error (&local);
+    }
+}
+
 /* --- types --- */
 
 static void
@@ -1147,6 +1169,7 @@ main (int argc, char **argv)
   g_test_add_func ("/future/own-sink-warns", own_sink_warns);
   g_test_add_func ("/future/wrong-kind-is-misuse", wrong_kind);
   g_test_add_func ("/future/null-arguments-are-misuse", null_arguments);
+  g_test_add_func ("/future/null-for-a-future-is-an-error", null_future_is_an_error);
   g_test_add_func ("/future/boxed-types", boxed_types);
   g_test_add_func ("/future/wait-sync", wait_sync);
   test_add_fiber ("/future/wait-sync-refused-in-a-fiber", wait_sync_at_home);

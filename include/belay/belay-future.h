@@ -198,7 +198,10 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all         (BelayFuture *first
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settled (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_any         (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_race        (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
-/* The same for arrays; the futures are consumed, the array is not. n may be 0: all resolves, any and race fail. */
+/*
+ * The same for arrays; the futures are consumed, the array is not. n may be 0: all resolves, any and race fail. A NULL among
+ * them is a mistake of the program: the others are dropped, and the result is rejected with %BELAY_ERROR_MISUSE.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_allv         (BelayFuture **futures, guint n) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settledv (BelayFuture **futures, guint n) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_anyv         (BelayFuture **futures, guint n) BELAY_USE_RESULT;

@@ -254,11 +254,31 @@ on_member (BelayWaiter *waiter)
   retire (self);
 }
 
+/* NULL when all is well; else none of the futures is wanted any more. */
+static BelayFuture *
+refuse_null (BelayFuture **futures, guint n)
+{
+  gboolean found = n > 0 && futures == NULL;
+
+  for (guint i = 0; i < n && !found; i++)
+    found = futures[i] == NULL;
+  if (G_LIKELY (!found))
+    return NULL;
+  g_critical ("a combination of futures: one of them is NULL");
+  for (guint i = 0; i < n && futures != NULL; i++)
+    if (futures[i] != NULL)
+      belay_future_unref (futures[i]);
+  return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "one of the futures to combine is NULL");
+}
+
 static BelayFuture *
 combine (Mode mode, BelayFuture **futures, guint n)
 {
+  BelayFuture *refused = refuse_null (futures, n);
   Combine *self;
 
+  if (refused != NULL)
+    return refused;
   if (n == 0)
     {
       if (mode == MODE_ANY || mode == MODE_RACE)

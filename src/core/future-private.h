@@ -211,5 +211,7 @@ void     belay_piece_free           (gpointer piece, gsize size);
 void     belay_sink_error           (const GError *error, const char *what, const char *site);
 /* FALSE and an error where a call that waits is made outside a fiber. */
 gboolean belay_fail_no_fiber        (const char *function, GError **error);
+/* FALSE and an error where a function that tells how it went was given NULL. */
+gboolean belay_fail_no_future       (const char *function, GError **error);
 /* A result of a user's function, made consistent: %TRUE with an error, or %FALSE without, is reported. */
 gboolean belay_check_result         (gboolean ok, GError **inout_error, const char *what);
