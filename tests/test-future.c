@@ -307,30 +307,74 @@ completes_once (void)
   tear_down ();
 }
 
-/* A destroy function may use the very future and promise that it is called for: no lock is held over it. */
+/*
+ * A function that is called for a future may use that very future: no lock is held over it. While it is pending it has a
+ * lock, which the function takes on another thread, so that one that is held is seen.
+ */
 static BelayPromise *reentered;
+static int reentries; /* atomic */
+
+static gpointer
+reenter (gpointer unused)
+{
+  BelayFuture *future = belay_promise_get_future (reentered), *group;
+
+  group = belay_future_race (belay_future_ref (future), NULL); /* links a waiter */
+  belay_future_unref (group);                                  /* and unlinks it */
+  belay_future_unref (future);
+  g_atomic_int_inc (&reentries);
+  return NULL;
+}
 
 static void
-destroy_reenters (gpointer data)
+reenter_elsewhere (gpointer data)
 {
-  g_autoptr (BelayFuture) future = belay_promise_get_future (reentered);
-  gint64 value;
+  int before = g_atomic_int_get (&reentries);
+  GThread *thread = g_thread_new ("re-enters", reenter, NULL);
 
-  g_assert_false (belay_future_is_pending (future));
-  g_assert_true (belay_future_take_int64 (future, &value, NULL));
-  g_assert_false (belay_promise_resolve (reentered));
-  destroyed++;
+  for (int i = 0; i < 20000 && g_atomic_int_get (&reentries) == before; i++)
+    g_usleep (500);
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, before + 1);
+  g_thread_join (thread);
+}
+
+static void
+reenter_and_answer (gpointer data)
+{
+  reenter_elsewhere (data);
+  g_assert_true (belay_promise_resolve (reentered));
 }
 
 static void
 no_lock_over_destroy (void)
 {
+  BelayFuture *future;
+
   set_up ();
+  g_atomic_int_set (&reentries, 0);
+
+  /* on_cancel, and the function that destroys its data: pending in both */
   reentered = belay_promise_new ();
-  g_assert_true (belay_promise_resolve_int64 (reentered, 1));
-  g_assert_false (belay_promise_resolve_pointer (reentered, &answer_thing, destroy_reenters));
-  g_assert_cmpint (destroyed, ==, 1);
-  g_clear_pointer (&reentered, belay_promise_unref);
+  belay_promise_on_cancel (reentered, reenter_elsewhere, NULL, reenter_and_answer);
+  belay_future_unref (belay_promise_get_future (reentered));
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 2);
+
+  /* a value that came too late */
+  g_assert_false (belay_promise_resolve_pointer (reentered, &answer_thing, reenter_elsewhere));
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 3);
+  belay_promise_unref (reentered);
+
+  /* data that an answer destroys, and data that other data has taken the place of */
+  reentered = belay_promise_new ();
+  future = belay_promise_get_future (reentered);
+  belay_promise_on_cancel (reentered, count_asked, &asked, reenter_elsewhere);
+  belay_promise_on_cancel (reentered, count_asked, &asked, reenter_elsewhere);
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 4);
+  g_assert_true (belay_promise_resolve (reentered));
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 5);
+  g_assert_cmpint (asked, ==, 0);
+  belay_future_unref (future);
+  belay_promise_unref (reentered);
   tear_down ();
 }
 
