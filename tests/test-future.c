@@ -547,7 +547,7 @@ the_question_may_answer (void)
 
 /* --- what on_cancel uses --- */
 
-static int forgotten;
+static int forgotten; /* atomic */
 
 static void
 forget (gpointer data)
@@ -698,10 +698,10 @@ nobody_waits_for_on_cancel (void)
       if (way == 0)
         g_assert_true (belay_promise_resolve (slow.promises[0]));
       belay_promise_unref (slow.promises[0]);
-      g_assert_cmpint (forgotten, ==, way);
+      g_assert_cmpint (g_atomic_int_get (&forgotten), ==, way);
       g_mutex_unlock (&slow.lock);
       g_thread_join (threads[0]);
-      g_assert_cmpint (forgotten, ==, way + 1);
+      g_assert_cmpint (g_atomic_int_get (&forgotten), ==, way + 1);
       g_mutex_clear (&slow.lock);
     }
 
@@ -713,7 +713,7 @@ nobody_waits_for_on_cancel (void)
     threads[i] = slow_start (&slow, slow.promises[i]);
   for (int i = 0; i < 2; i++)
     g_thread_join (threads[i]);
-  g_assert_cmpint (forgotten, ==, 4);
+  g_assert_cmpint (g_atomic_int_get (&forgotten), ==, 4);
   for (int i = 0; i < 2; i++)
     belay_promise_unref (slow.promises[i]);
   g_assert_cmpint (sunk, ==, 0);
