@@ -206,7 +206,7 @@ task_entry (BelayFiber *fiber)
       return;
     }
 
-  if (self->value_func != NULL)
+  if (self->makes_value)
     {
       value = self->value_func (self->data, &error);
       ok = value != NULL;
@@ -271,8 +271,11 @@ belay_task_new (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayV
 
   belay_fiber_init (&self->fiber, context, outer, task_entry, site);
   self->fiber.poked = task_poked;
-  self->func = func;
-  self->value_func = value_func;
+  self->makes_value = value_func != NULL;
+  if (value_func != NULL)
+    self->value_func = value_func;
+  else
+    self->func = func;
   self->data = data;
   self->destroy_data = destroy_data;
   self->destroy = destroy;
