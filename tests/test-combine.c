@@ -1348,7 +1348,8 @@ member_ends_when_asked (gpointer data, GError **error)
       if (i > 0)
         job = belay_future_then (job, just_count, NULL, NULL);
       if (i > 1)
-        job = belay_future_race (job, belay_future_then (belay_serial_run (serial, slow_job, NULL), just_count, NULL, NULL), NULL);
+        job = belay_future_race (job, belay_future_then (belay_serial_run (serial, slow_job, NULL), just_count,
+                                                         NULL, NULL), NULL);
       belay_future_unref (belay_future_all (job, NULL));
     }
   return belay_await_ok (first, error);

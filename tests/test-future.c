@@ -308,8 +308,8 @@ completes_once (void)
 }
 
 /*
- * A function that is called for a future may use that very future: no lock is held over it. While it is pending it has a
- * lock, which the function takes on another thread, so that one that is held is seen.
+ * A function that is called for a future may use that very future: no lock is held over it. While it is pending it has
+ * a lock, which the function takes on another thread, so that one that is held is seen.
  */
 static BelayPromise *reentered;
 static int reentries; /* atomic */

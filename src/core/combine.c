@@ -5,10 +5,10 @@
  * Words. A *member* is one of the futures given. It is *retired* once, when its outcome has been counted or when it no
  * longer matters; then its place in the combination is over.
  *
- * The combination and its result are one block. `outstanding` counts members that are not retired, and one more for the
- * constructor, and one for an on_cancel that sweeps; whoever brings it to zero settles a result that is not known yet, and drops the writing end. A member is
- * retired by its notification, or by the *sweep* that could still unlink its waiter; never by both, since unlinking fails
- * once it is notified.
+ * The combination and its result are one block. `outstanding` counts members that are not retired, one more for the
+ * constructor, and one for an on_cancel that sweeps; whoever brings it to zero settles a result that is not known yet,
+ * and drops the writing end. A member is retired by its notification, or by the *sweep* that could still unlink its
+ * waiter; never by both, since unlinking fails once it is notified.
  *
  * A member that *borrows* is not unlinked: it uses memory of whoever waits for the combination. It is asked to end, and
  * the outcome, though decided, is told when the last has ended. So a combination of borrowers is a borrower itself.
@@ -237,8 +237,8 @@ end_early (gpointer data)
   do
     if (outstanding == 0)
       return;
-  while (!atomic_compare_exchange_weak_explicit (&self->outstanding, &outstanding, outstanding + 1, memory_order_acq_rel,
-                                                 memory_order_relaxed));
+  while (!atomic_compare_exchange_weak_explicit (&self->outstanding, &outstanding, outstanding + 1,
+                                                 memory_order_acq_rel, memory_order_relaxed));
   sweep (self);
   retire (self);
 }

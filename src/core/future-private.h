@@ -103,8 +103,8 @@ extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exe
 extern struct _BelayFiber *belay_no_fiber; /* always NULL */
 
 /*
- * Around calls of functions that must not wait, since this thread is in the middle of something: they run as outside of a
- * fiber, so that a wait is refused and guards schedule their release.
+ * Around calls of functions that must not wait, since this thread is in the middle of something: they run as outside
+ * of a fiber, so that a wait is refused and guards schedule their release.
  */
 static inline struct _BelayFiber **
 belay_leave_fiber (void)

@@ -16,15 +16,16 @@
  *   2. A waiter is linked exactly while the future is pending; so "settled" is all that remove_waiter must know.
  *   3. Waiters are notified in the order in which they came, under no lock, and by a loop rather than by recursion:
  *      a notification that settles another future appends that one's waiters to the loop (`notices`).
- *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending. The flag
- *      ASKED says that it may be running, or has run; CLOSED, which is set only where there is something to destroy, that
- *      the outcome was there before. Whoever set the first of the two destroys what on_cancel was given: so nobody waits
- *      for an on_cancel that runs, and it keeps what it uses. A block that is its own data is kept by the asker's
- *      writing end, but what the block refers to may be given back meanwhile.
- *   5. A question that comes up inside of an on_cancel is asked when that has returned, by a loop (`questions`), so that
- *      dropping one end of a long chain uses no stack.
- *   6. Notifications, on_cancel and its destroy function run as outside of a fiber (belay_leave_fiber()): a switch in the
- *      middle of these loops would take the thread's state along. A nested dispatch begins with no loop of its own.
+ *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending. The
+ *      flag ASKED says that it may be running, or has run; CLOSED, which is set only where there is something to
+ *      destroy, that the outcome was there before. Whoever set the first of the two destroys what on_cancel was given:
+ *      so nobody waits for an on_cancel that runs, and it keeps what it uses. A block that is its own data is kept by
+ *      the asker's writing end, but what the block refers to may be given back meanwhile.
+ *   5. A question that comes up inside of an on_cancel is asked when that has returned, by a loop (`questions`), so
+ *      that dropping one end of a long chain uses no stack.
+ *   6. Notifications, on_cancel and its destroy function run as outside of a fiber (belay_leave_fiber()): a switch in
+ *      the middle of these loops would take the thread's state along. A nested dispatch begins with no loop of its
+ *      own.
  *   7. An error is seen by a reader or goes to the sink, once, when no reader is left: with the last interest, or, if
  *      it came later than that, with the block.
  *

@@ -17,8 +17,8 @@
  *  3. A call that is made in a scope that is cancelled already hands GIO a cancelled cancellable; what GIO reports as
  *     cancelled then is told as the checkpoint told it (cancelled, or timed out). What succeeded nevertheless has
  *     happened, and is told as that.
- *  4. The one who drops the last interest may do so while GIO calls back on another thread, and the call is given back. So
- *     what it cancels is the cancellable alone, of which the promise has a reference.
+ *  4. The one who drops the last interest may do so while GIO calls back on another thread, and the call is given
+ *     back. So what it cancels is the cancellable alone, of which the promise has a reference.
  *  5. An output stream that nobody takes is closed by a worker with a cancelled cancellable. A plain unref would block
  *     its thread, and would even commit what g_file_replace() began.
  *  6. A value that GIO has produced is taken from it even when the call was cancelled. GTask would say "cancelled" and

@@ -9,8 +9,9 @@
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
  * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation.
  *
- * Three hold the record: the guard; the function until it has ended, for one that does not end in time goes on after its
- * guard has gone; and the on_cancel of `entered`, which holds the context, too. Whether a drop came before the yield is decided at home, where the function runs.
+ * Three hold the record: the guard; the function until it has ended, for one that does not end in time goes on after
+ * its guard has gone; and the on_cancel of `entered`, which holds the context, too. Whether a drop came before the
+ * yield is decided at home, where the function runs.
  */
 #include "scope/scope-private.h"
 

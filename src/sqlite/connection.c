@@ -25,8 +25,8 @@
  *      open has one in its queue, or a COMMIT that its resource's close follows.
  *  Q6  An operation that has run before (it met a lock) is not taken out of the queue by a cancellation, but marked, so
  *      that the pump undoes what it had done.
- *  Q7  The connection lives while one of its handles, its pump, a timer, its opening or an operation's on_cancel holds a
- *      reference. A level lives at least as long as an operation of its that is QUEUED or RUNNING.
+ *  Q7  The connection lives while one of its handles, its pump, a timer, its opening or an operation's on_cancel holds
+ *      a reference. A level lives at least as long as an operation of its that is QUEUED or RUNNING.
  *
  * Who holds what: the caller's thread and the pump take `lock`; it is the innermost lock, under which memory may be
  * allocated and nothing else is called.

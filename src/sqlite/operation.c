@@ -7,7 +7,8 @@
  *
  *  A1  It is answered exactly once, under no lock, by whoever took it out of its queue: the pump, or a cancellation, or
  *      the end of its level.
- *  A2  A cancellation may be under way while it is answered. It has a reference to the operation, and to the connection.
+ *  A2  A cancellation may be under way while it is answered. It has a reference to the operation, and to the
+ *      connection.
  *  A3  An error that nobody waits for (of the rollback of an abandoned transaction) goes to the sink.
  */
 #include "operation.h"
@@ -133,7 +134,8 @@ belay_sqlite_operation_fail_code (SqliteConnection *connection, SqliteOperation 
 void
 belay_sqlite_operation_fail_cancelled (SqliteOperation *op)
 {
-  belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s: cancelled", op->connection->path));
+  belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s: cancelled",
+                                                op->connection->path));
 }
 
 void
