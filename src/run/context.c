@@ -29,8 +29,6 @@
 #define SPIN      50   /* µs before a poll */
 #define TRIM_STEP 256  /* stacks given back in one dispatch */
 
-__thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
-
 typedef struct
 {
   GSource       source;
@@ -300,7 +298,7 @@ static gboolean
 context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
 {
   BelayContext *self = ((ContextSource *) source)->context;
-  BelayContext *outer_context = belay_thread.context;
+  BelayThread outer = belay_thread;
   BelayFiber *outer_fiber = self->current;
   BelayLevel level = { .outer = self->level };
   gint64 end = 0;
@@ -308,7 +306,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   belay_context_ref (self);
   self->level = &level;
   self->current = NULL;
-  belay_thread.context = self;
+  belay_thread = (BelayThread) { .context = self, .current = &self->current };
   self->was_idle = FALSE;
   belay_stacks_trim (self, TRIM_STEP);
 
@@ -342,7 +340,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
         }
     }
 
-  belay_thread.context = outer_context;
+  belay_thread = outer;
   self->current = outer_fiber;
   self->level = level.outer;
   belay_context_unref (self);

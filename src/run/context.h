@@ -40,7 +40,7 @@ struct _BelayContext
 {
   /* The home thread's (whoever iterates the GMainContext). */
   BelayItem   *head, *tail;   /* ready to run, first come first served */
-  BelayFiber  *current;       /* NULL while something else than a fiber runs */
+  BelayFiber  *current;       /* NULL while something else than a fiber runs; read it by belay_fiber_self() */
   BelayLevel  *level;         /* NULL outside a dispatch */
   int          slice;         /* fibers that may still run in this slice */
   BelayStack  *warm;          /* stacks to use next, the warmest first */
@@ -66,13 +66,6 @@ struct _BelayContext
   GMainContext *main_context; /* weak; NULL once it is gone */
   GSource      *source;       /* weak */
 };
-
-/* This thread's part. Initial-exec: an access is one instruction, but never keep its address over a switch. */
-typedef struct
-{
-  BelayContext *context; /* whose queue this thread is running */
-} BelayThread;
-extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
 
 /* The context of the caller's thread-default GMainContext, made when it is not there (borrowed). */
 BelayContext *belay_context_get          (void);

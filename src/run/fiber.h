@@ -107,9 +107,7 @@ void        belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const
 static inline BelayFiber *
 belay_fiber_self (void)
 {
-  BelayContext *context = belay_thread.context;
-
-  return context != NULL ? context->current : NULL;
+  return *belay_thread.current;
 }
 
 /* --- limit.c --- */
