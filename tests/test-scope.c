@@ -452,6 +452,132 @@ test_hanging_deferred (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- releases are bounded --- */
+
+/* What ended by force, and after how long. */
+static gboolean
+closes_by_force (BelayScope **scope, gint64 milliseconds)
+{
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  return !belay_scope_close (scope, &failure) && g_error_matches (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT) &&
+         now_ms () - begin == milliseconds;
+}
+
+/* A child that was there before its release had suspended for the first time. */
+static gboolean
+spawn_and_yield (gpointer data, GError **error)
+{
+  belay_future_unref (belay_spawn (wait_func, NULL));
+  return belay_yield (error);
+}
+
+static gboolean
+spawn_and_iterate (gpointer data, GError **error)
+{
+  belay_future_unref (belay_spawn (wait_func, NULL));
+  for (guint i = 0; i < 20; i++)
+    g_main_context_iteration (NULL, FALSE);
+  return TRUE;
+}
+
+static gboolean
+test_child_before_first_wait (gpointer data, GError **error)
+{
+  BelayFunc funcs[] = { spawn_and_yield, spawn_and_iterate };
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+
+      belay_scope_set_release_timeout (scope, 200);
+      belay_scope_defer (scope, funcs[i], NULL);
+      g_assert_true (closes_by_force (&scope, 200));
+    }
+  return TRUE;
+}
+
+/* In real time: what polls lets no virtual time pass. */
+static gboolean
+poll_by_yield (gpointer data, GError **error)
+{
+  while (belay_yield (error))
+    ;
+  return FALSE;
+}
+
+static gboolean
+poll_by_checkpoint (gpointer data, GError **error)
+{
+  while (belay_checkpoint (error))
+    ;
+  return FALSE;
+}
+
+static gboolean
+poll_in_release (gpointer func, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  belay_scope_set_release_timeout (scope, 30);
+  belay_scope_defer (scope, func, NULL);
+  g_assert_false (belay_scope_close (&scope, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  return TRUE;
+}
+
+static void
+test_polling (void)
+{
+  const char *debug = g_getenv ("BELAY_DEBUG");
+
+  if (!g_test_subprocess ())
+    {
+      g_autofree char *kept = g_strdup (debug);
+
+      g_setenv ("BELAY_DEBUG", "", TRUE);
+      g_test_trap_subprocess (NULL, 20 * G_USEC_PER_SEC, 0);
+      g_setenv ("BELAY_DEBUG", kept, TRUE);
+      g_test_trap_assert_passed ();
+      return;
+    }
+  g_assert_cmpint (belay_run (poll_in_release, poll_by_yield), ==, 0);
+  g_assert_cmpint (belay_run (poll_in_release, poll_by_checkpoint), ==, 0);
+}
+
+/* A shield of the release's own, or of a child of it, does not hide its time. */
+static gboolean
+wait_in_shield (gpointer data, GError **error)
+{
+  belay_auto (BelayShield) shield = belay_shield ();
+
+  return belay_sleep (1, error) && wait_func (NULL, error);
+}
+
+static gboolean
+child_waits_in_shield (gpointer data, GError **error)
+{
+  return belay_await_ok (belay_spawn (wait_in_shield, NULL), error);
+}
+
+static gboolean
+test_shield_in_release (gpointer data, GError **error)
+{
+  BelayFunc funcs[] = { wait_in_shield, child_waits_in_shield };
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+
+      belay_scope_set_release_timeout (scope, 100);
+      belay_scope_defer (scope, funcs[i], NULL);
+      g_assert_true (closes_by_force (&scope, 100));
+    }
+  return TRUE;
+}
+
 static gboolean
 test_one_reason (gpointer data, GError **error)
 {
@@ -2004,6 +2130,9 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L6-release-is-shielded", test_release_is_shielded);
   thing_add_test ("/scope/L6-cancelled-while-it-releases", test_cancelled_in_release);
   thing_add_test ("/scope/L7-hanging-releases-are-bounded", test_hanging_deferred);
+  thing_add_test ("/scope/L7-child-that-runs-before-its-release-waits", test_child_before_first_wait);
+  thing_add_plain_test ("/scope/L7-release-that-polls", test_polling);
+  thing_add_test ("/scope/L7-shield-in-a-release", test_shield_in_release);
   thing_add_test ("/scope/L8-one-reason", test_one_reason);
   thing_add_test ("/scope/L8-reasons-of-a-fibers-scope", test_reasons);
   thing_add_test ("/scope/L9-site-of-an-entry", test_site);

@@ -5,7 +5,8 @@
  * Words. A *limit* says that what is inside of it is cancelled, or has no more time. Limits are linked outwards: those of
  * a fiber from its innermost to its *root*, from there to the limit of the scope that owns the fiber, and so on to the
  * root of the program. A *shield* is a limit past which a checkpoint does not look. A limit is *effective* for a fiber
- * when it lies on that way.
+ * when it lies on that way. A *release's* limit is a shield with an *allowance*: a time that begins with the first look
+ * at it. No shield hides that time from what is inside of the release: it is effective past the shields of users.
  *
  * Looking all the way out at each checkpoint would be slow, and telling every fiber of every cancellation would need
  * locks. So there is one counter for the program, the *epoch*, that each cancellation or change of a deadline advances.
@@ -16,7 +17,9 @@
  *   1. A limit lives longer than every fiber and limit inside of it.
  *   2. `cancelled` is set once and never unset. The first reason is kept.
  *   3. stack->epoch == epoch implies that no effective limit is cancelled and that stack->deadline is the least
- *      effective deadline. 0 is no epoch: it makes the next checkpoint look.
+ *      effective deadline. 0 is no epoch: it makes the next checkpoint look. It stays 0 while an allowance of the
+ *      fiber's has not begun, and what else runs inside of a release has looked before: so when an allowance becomes a
+ *      deadline, nobody has an older epoch who is inside of it.
  *   4. `observed` is written by the fiber that the limit is pushed on, or not at all.
  */
 #include "run/fiber.h"
@@ -43,16 +46,22 @@ belay_limit_push (BelayFiber *fiber, BelayLimit *limit)
   limit->saved_deadline = stack->deadline;
   limit->saved_epoch = stack->epoch;
   stack->limit = limit;
-  if (limit->allowance != G_MAXINT64)
-    stack->allowed = TRUE;
-  if (G_UNLIKELY (atomic_load_explicit (&limit->cancelled, memory_order_relaxed)))
+  if (limit->owns)
+    {
+      stack->deadline = deadline;
+      if (limit->allowance != G_MAXINT64)
+        {
+          stack->allowed = TRUE;
+          stack->epoch = 0;
+        }
+      else
+        {
+          stack->epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
+        }
+    }
+  else if (G_UNLIKELY (limit->shield || atomic_load_explicit (&limit->cancelled, memory_order_relaxed)))
     {
       stack->epoch = 0;
-    }
-  else if (limit->shield)
-    {
-      stack->epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
-      stack->deadline = deadline;
     }
   else
     {
@@ -109,28 +118,41 @@ belay_limit_set_deadline (BelayLimit *limit, gint64 deadline)
 }
 
 /*
- * A release that never suspends needs no bound, since nothing could end it, and most are such; so the clock is read when
- * one first does, and for seconds the coarse one will do.
+ * A release that never comes to a checkpoint needs no bound, since nothing could end it, and most are such; so the clock
+ * is read when one first does, and for seconds the coarse one will do.
  */
+static void
+begin_allowance (BelayLimit *limit)
+{
+  gint64 now = limit->allowance >= G_USEC_PER_SEC ? belay_clock_after_now () : belay_now ();
+
+  atomic_store_explicit (&limit->deadline, limit->allowance + now, memory_order_relaxed);
+  limit->allowance = G_MAXINT64;
+}
+
 void
 belay_limit_begin_allowances (BelayFiber *fiber)
 {
   BelayStack *stack = fiber->stack;
-  gint64 after_now = belay_clock_after_now ();
 
   stack->allowed = FALSE;
   for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
-    {
-      limit->saved_epoch = 0;
-      if (limit->allowance != G_MAXINT64)
-        {
-          atomic_store_explicit (&limit->deadline, limit->allowance + (limit->allowance >= G_USEC_PER_SEC ? after_now : belay_now ()),
-                                 memory_order_relaxed);
-          limit->allowance = G_MAXINT64;
-        }
-    }
-  stack->epoch = 0;
+    if (limit->allowance != G_MAXINT64)
+      begin_allowance (limit);
   look (stack);
+}
+
+BelayLimit *
+belay_limit_next (BelayLimit *limit, gboolean *inout_shielded)
+{
+  if (limit->owns)
+    return NULL;
+  *inout_shielded |= limit->shield;
+  limit = limit->outer;
+  if (G_UNLIKELY (*inout_shielded))
+    while (limit != NULL && !limit->owns)
+      limit = limit->outer;
+  return limit;
 }
 
 /* Looks all the way out. Returns the innermost cancelled limit, else NULL, and then invariant 3 holds. */
@@ -139,16 +161,17 @@ look (BelayStack *stack)
 {
   guint epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
   gint64 least = G_MAXINT64;
+  gboolean shielded = FALSE;
 
   if (stack->epoch == epoch)
     return NULL;
-  for (BelayLimit *limit = stack->limit; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+  for (BelayLimit *limit = stack->limit; limit != NULL; limit = belay_limit_next (limit, &shielded))
     {
-      gint64 deadline = atomic_load_explicit (&limit->deadline, memory_order_acquire);
-
-      if (atomic_load_explicit (&limit->cancelled, memory_order_acquire))
+      if (!shielded && atomic_load_explicit (&limit->cancelled, memory_order_acquire))
         return limit;
-      least = MIN (least, deadline);
+      if (G_UNLIKELY (limit->allowance != G_MAXINT64)) /* by a fiber that the release runs in a main loop of its own */
+        begin_allowance (limit);
+      least = MIN (least, atomic_load_explicit (&limit->deadline, memory_order_acquire));
     }
   stack->deadline = least;
   stack->epoch = epoch;
@@ -167,8 +190,9 @@ find_late (BelayStack *stack)
 {
   gint64 now = belay_now ();
   BelayLimit *found = NULL;
+  gboolean shielded = FALSE;
 
-  for (BelayLimit *limit = stack->limit; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+  for (BelayLimit *limit = stack->limit; limit != NULL; limit = belay_limit_next (limit, &shielded))
     if (atomic_load_explicit (&limit->deadline, memory_order_relaxed) <= now)
       found = limit;
   return found;
@@ -192,8 +216,11 @@ gboolean
 belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
 {
   BelayStack *stack = fiber->stack;
-  BelayLimit *limit = look (stack);
+  BelayLimit *limit;
 
+  if (G_UNLIKELY (stack->allowed))
+    belay_limit_begin_allowances (fiber);
+  limit = look (stack);
   if (G_UNLIKELY (limit != NULL))
     {
       observe (fiber, limit, BELAY_REASON_CANCELLED);

@@ -77,13 +77,14 @@ conclude (BelayTask *self, gpointer value, GError *error)
 static gboolean
 is_late (BelayTask *self, const GError *error)
 {
+  gboolean shielded = FALSE;
   gint64 now;
 
   if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT) ||
       self->fiber.stack->root.observed != BELAY_REASON_DEADLINE)
     return FALSE;
   now = belay_now ();
-  for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+  for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = belay_limit_next (limit, &shielded))
     if (atomic_load_explicit (&limit->deadline, memory_order_acquire) <= now)
       return TRUE;
   return FALSE;
