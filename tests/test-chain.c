@@ -459,6 +459,41 @@ test_misuse (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A release that closes the scope of such a chain does not wait for ever. */
+static gboolean
+close_chained (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = data != NULL ? belay_scope_begin () : belay_scope_new ();
+  g_autoptr (BelayPromise) promise = belay_promise_new ();
+  BelayFuture *future;
+
+  belay_promise_set_borrowing (promise);
+  future = belay_promise_get_future (promise);
+  belay_scope_then (scope, belay_future_ref (future), never_called, NULL);
+  g_assert_false (belay_scope_close (&scope, error));
+  belay_promise_resolve (promise);
+  belay_future_unref (future);
+  return FALSE;
+}
+
+static gboolean
+test_borrowing_in_release (gpointer data, GError **error)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (GError) failure = NULL;
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+      gint64 begin = now_ms ();
+
+      belay_scope_set_release_timeout (scope, 200);
+      belay_scope_defer (scope, close_chained, GUINT_TO_POINTER (i));
+      g_assert_false (belay_scope_close (&scope, &failure));
+      g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+      g_assert_cmpint (now_ms () - begin, ==, 200);
+    }
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -473,6 +508,7 @@ main (int argc, char **argv)
   thing_add_test ("/chain/L19-cancel-drops-the-interest", test_cancel_drops);
   thing_add_plain_test ("/chain/L19-cancel-drops-the-interest-outside-a-fiber", test_cancel_drops_outside);
   thing_add_test ("/chain/close-waits-for-work-that-borrows", test_borrowing);
+  thing_add_test ("/chain/L7-close-in-a-release-does-not-wait-for-ever", test_borrowing_in_release);
   thing_add_test ("/chain/L21-value-is-released", test_value_released);
   thing_add_plain_test ("/chain/L12-on-a-closed-scope", test_late);
   thing_add_plain_test ("/chain/object-may-go-at-any-moment", test_widget);

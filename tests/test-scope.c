@@ -578,6 +578,117 @@ test_shield_in_release (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A stored scope with a child that takes its time to end, closed in a release. */
+static gboolean
+close_scope (gpointer data, GError **error)
+{
+  BelayScope *scope = belay_scope_ref (data);
+
+  return belay_scope_close (&scope, error);
+}
+
+static gboolean
+close_and_note (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  close_scope (data, &failure);
+  thing_note ("%s", failure == NULL ? "closed" : failure->code == BELAY_ERROR_MISUSE ? "misuse" : "late");
+  return TRUE;
+}
+
+static gboolean
+test_close_in_release (gpointer data, GError **error)
+{
+  Child child = { "child", G_MAXINT64, 50 };
+  g_autoptr (GError) cancelled = NULL;
+  g_autoptr (BelayScope) stored = belay_scope_new ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  guint n_pending = belay_get_n_pending ();
+
+  belay_scope_adopt (stored, thing_new ("a"), NULL);
+  g_assert_true (belay_scope_spawn (stored, child_func, &child, NULL));
+  g_assert_true (belay_yield (error));
+  belay_scope_set_release_timeout (scope, 200);
+  belay_scope_defer (scope, close_scope, stored);
+  g_assert_true (closes_by_force (&scope, 200));
+  g_assert_true (belay_scope_is_cancelled (stored));
+  assert_log ("+a");
+  g_assert_cmpuint (belay_get_n_pending (), ==, n_pending + 1); /* what is left of it */
+  g_assert_false (close_scope (stored, &cancelled));
+  g_assert_error (cancelled, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  assert_log ("child:stopped -a");
+  return belay_yield (error);
+}
+
+/* Nor is a release held up by the close of another closer, nor by one that is done at another home. */
+static gboolean
+slow_to_close (gpointer data, GError **error)
+{
+  return belay_sleep (20, error) && close_scope (*(BelayScope **) data, error);
+}
+
+static gboolean
+test_close_each_other (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL, other = NULL;
+  g_autoptr (BelayScope) a = belay_scope_new (), b = belay_scope_new ();
+  g_autoptr (BelayFuture) closing = NULL;
+  gint64 begin = now_ms ();
+
+  belay_scope_set_release_timeout (a, 200);
+  belay_scope_set_release_timeout (b, 200);
+  belay_scope_defer (a, slow_to_close, &b);
+  belay_scope_defer (b, slow_to_close, &a);
+  closing = belay_spawn (close_scope, a);
+  g_assert_false (close_scope (b, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_false (belay_await_ok (belay_future_ref (closing), &other));
+  g_assert_error (other, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_cmpint (now_ms () - begin, ==, 200);
+  return TRUE;
+}
+
+static gboolean
+close_by_child (gpointer data, GError **error)
+{
+  return belay_await_ok (belay_spawn (close_and_note, data), error);
+}
+
+static gboolean
+test_close_from_child_of_release (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  belay_scope_defer (scope, close_by_child, scope);
+  expect_critical ("*closed from inside of its own close*");
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("misuse");
+  return TRUE;
+}
+
+/* A child of the release that closes a scope is no part of that scope's releases. */
+static gboolean
+close_with_rival (gpointer data, GError **error)
+{
+  g_autoptr (BelayFuture) rival = belay_spawn (close_and_note, data);
+
+  return close_scope (data, error) && belay_await_ok (belay_future_ref (rival), error);
+}
+
+static gboolean
+test_closers_in_one_release (gpointer data, GError **error)
+{
+  g_autoptr (BelayScope) stored = belay_scope_new ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  belay_scope_adopt (stored, thing_new_slow ("a", 10), NULL);
+  belay_scope_defer (scope, close_with_rival, stored);
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("+a -a a. closed");
+  return TRUE;
+}
+
 static gboolean
 test_one_reason (gpointer data, GError **error)
 {
@@ -2133,6 +2244,10 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L7-child-that-runs-before-its-release-waits", test_child_before_first_wait);
   thing_add_plain_test ("/scope/L7-release-that-polls", test_polling);
   thing_add_test ("/scope/L7-shield-in-a-release", test_shield_in_release);
+  thing_add_test ("/scope/L7-close-in-a-release", test_close_in_release);
+  thing_add_test ("/scope/L7-scopes-that-close-each-other", test_close_each_other);
+  thing_add_test ("/scope/L11-close-from-a-child-of-its-release", test_close_from_child_of_release);
+  thing_add_test ("/scope/L11-closers-in-one-release", test_closers_in_one_release);
   thing_add_test ("/scope/L8-one-reason", test_one_reason);
   thing_add_test ("/scope/L8-reasons-of-a-fibers-scope", test_reasons);
   thing_add_test ("/scope/L9-site-of-an-entry", test_site);

@@ -159,6 +159,10 @@ BelayLimit *belay_limit_next      (BelayLimit *limit, gboolean *inout_shielded);
 gboolean    belay_limit_interrupts (BelayFiber *fiber);
 /* The same, by the fiber itself, before it knows whether its wait will fail: a release whose time is up is told now. */
 gboolean    belay_limit_notice     (BelayFiber *fiber);
+/* When the release must be over that the fiber is in, by itself or as a child; G_MAXINT64: never, or there is none. */
+gint64      belay_limit_release_deadline (BelayFiber *fiber);
+/* TRUE when that time has come; a release of the fiber's own is told. */
+gboolean    belay_limit_expire_release (BelayFiber *fiber);
 /* The caller pokes the fibers inside. */
 void        belay_limit_set_deadline (BelayLimit *limit, gint64 deadline);
 /* TRUE when the limit or what is outside of it is cancelled. From any thread. */

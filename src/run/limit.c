@@ -142,6 +142,29 @@ belay_limit_begin_allowances (BelayFiber *fiber)
   look (stack);
 }
 
+/* The release that the fiber is in, by itself or as a child. */
+static BelayLimit *
+release_around (BelayFiber *fiber)
+{
+  BelayLimit *limit = fiber->stack->limit;
+
+  while (limit != NULL && !limit->owns)
+    limit = limit->outer;
+  return limit;
+}
+
+gint64
+belay_limit_release_deadline (BelayFiber *fiber)
+{
+  BelayLimit *release = release_around (fiber);
+
+  if (G_LIKELY (release == NULL))
+    return G_MAXINT64;
+  if (fiber->stack->allowed)
+    belay_limit_begin_allowances (fiber);
+  return atomic_load_explicit (&release->deadline, memory_order_relaxed);
+}
+
 BelayLimit *
 belay_limit_next (BelayLimit *limit, gboolean *inout_shielded)
 {
@@ -257,6 +280,18 @@ belay_limit_notice (BelayFiber *fiber)
   late = find_late (stack);
   if (late != NULL && late->fiber == fiber && late->expired != NULL)
     observe (fiber, late, BELAY_REASON_DEADLINE);
+  return TRUE;
+}
+
+gboolean
+belay_limit_expire_release (BelayFiber *fiber)
+{
+  BelayLimit *release = release_around (fiber);
+
+  if (release == NULL || belay_now () < atomic_load_explicit (&release->deadline, memory_order_relaxed))
+    return FALSE;
+  if (release->fiber == fiber) /* else that one finds out itself */
+    observe (fiber, release, BELAY_REASON_DEADLINE);
   return TRUE;
 }
 

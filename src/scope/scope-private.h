@@ -49,6 +49,7 @@ struct _BelayScope
   BelayLimit     *inside;          /* the limit that children are in: `limit`, or while it is open a fiber's or a release's */
   BelayFiber     *body;            /* the fiber whose body it interrupts; NULL: a stored scope */
   BelayFiber     *closer;          /* who closes it */
+  BelayLimit     *outside;         /* the closer's innermost limit when RELEASING began; compared, not followed */
   atomic_uint     n_children;      /* changed under the lock, read without */
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
