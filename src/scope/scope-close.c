@@ -33,7 +33,7 @@ belay_scope_leave (BelayScope *self, BelayTask *task)
       if (task->next != NULL)
         task->next->prev = task->prev;
     }
-  if (belay_scope_count_children (self, -1) == 0 && self->state == BELAY_SCOPE_JOINING)
+  if (belay_scope_count_children (self, -1) == 0)
     closer = self->closer;
   belay_spin_unlock (&self->lock);
   if (closer != NULL)
@@ -266,6 +266,24 @@ add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
     g_ptr_array_insert (self->errors, 0, g_ptr_array_steal_index (self->errors, self->errors->len - 1));
 }
 
+/* FALSE: another thread has just given it a chain to wait for. */
+static gboolean
+try_to_end (BelayScope *self)
+{
+  gboolean ended;
+
+  belay_spin_lock (&self->lock);
+  ended = !has_children (self);
+  if (G_LIKELY (ended))
+    {
+      self->state = BELAY_SCOPE_CLOSED;
+      self->closer = NULL;
+      self->inside = &self->limit; /* a fiber's root limit goes with the fiber */
+    }
+  belay_spin_unlock (&self->lock);
+  return ended;
+}
+
 gboolean
 belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
 {
@@ -327,12 +345,13 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
     belay_limit_pop (self->limit.fiber, &self->limit);
   self->outside = fiber->stack->limit;
   belay_entries_release (self, fiber, reason);
-
-  belay_spin_lock (&self->lock);
-  self->state = BELAY_SCOPE_CLOSED;
-  self->closer = NULL;
-  self->inside = &self->limit; /* a fiber's root limit goes with the fiber */
-  belay_spin_unlock (&self->lock);
+  do
+    if (G_UNLIKELY (!join (self, fiber))) /* chains that came late and borrow */
+      {
+        leave_to_another (self);
+        return fail_late (self, error);
+      }
+  while (G_UNLIKELY (!try_to_end (self)));
   if (self->closed != NULL)
     belay_future_settle (self->closed, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
 

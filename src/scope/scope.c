@@ -7,7 +7,8 @@
  * it is first needed; a *stored* one interrupts only what it owns.
  *
  * States: OPEN; JOINING (closing waits for the children, who may spawn more as long as one lives); RELEASING (entries,
- * newest first, one after another); CLOSED.
+ * newest first, one after another; then what chains came late and borrow is waited for); CLOSED. A release that is out of
+ * time while it joins leaves the scope OPEN again, cancelled, to another closer.
  *
  * Invariants
  *   1. All that is marked so in scope-private.h is under `lock`, which is held for a few instructions; nothing of a
