@@ -39,6 +39,7 @@ struct _BelayScope
   BelayLimit      limit;
   BelayContext   *context;         /* its home */
   const char     *site;
+  gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
   gint64          release_timeout; /* µs; G_MAXINT64: for ever */
 
   BelayChain     *chains;          /* home */
@@ -102,7 +103,7 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
                                     const char *site);
 
 /* --- scope.c --- */
-/* A stored scope with this home, whoever calls. */
+/* A stored scope with this home, whoever calls, of children that have nothing to do with each other: a loop's. */
 BelayScope *belay_scope_new_for    (BelayContext *context, const char *site);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */

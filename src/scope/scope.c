@@ -109,7 +109,10 @@ belay_scope_begin_at (const char *site)
 BelayScope *
 belay_scope_new_for (BelayContext *context, const char *site)
 {
-  return scope_alloc (context, site);
+  BelayScope *self = scope_alloc (context, site);
+
+  self->apart = TRUE;
+  return self;
 }
 
 BelayScope *

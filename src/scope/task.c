@@ -7,7 +7,8 @@
  * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
  *
  * Whose is a failure? A member of a group's (belay_scope_spawn) is the scope's. Another child's is that of whoever holds
- * its future; when nobody does, it is the scope's too, so that no error is lost.
+ * its future; when nobody does, it is the scope's too, so that no error is lost. The fibers of a loop are no group: what
+ * nobody holds there goes to the sink, and the others run on.
  */
 #include "scope/scope-private.h"
 
@@ -56,10 +57,12 @@ conclude (BelayTask *self, gpointer value, GError *error)
       else if (!taken && !cancelled)
         {
           atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
-          if (scope != NULL)
-            belay_scope_child_failed (scope, g_error_copy (error));
-          else
+          if (scope == NULL)
             belay_sink_error (error, "a detached fiber", self->fiber.site);
+          else if (scope->apart)
+            belay_sink_error (error, "a fiber of a loop", self->fiber.site);
+          else
+            belay_scope_child_failed (scope, g_error_copy (error));
         }
       belay_future_settle_error (future, error);
     }
@@ -102,7 +105,7 @@ leave_stack (BelayFiber *fiber)
 static void
 attach_error (BelayTask *self, const GError *error)
 {
-  if (self->scope != NULL && (self->group || !belay_future_has_interest (&self->fiber.future)))
+  if (self->scope != NULL && !self->scope->apart && (self->group || !belay_future_has_interest (&self->fiber.future)))
     belay_scope_add_error (self->scope, g_error_copy (error));
   else
     belay_sink_error (error, "the end of a fiber", self->fiber.site);
