@@ -68,6 +68,8 @@ const char *belay_resource_name    (gpointer resource);
 gsize       belay_resource_tag     (gpointer resource);
 /* Tells whether it is one, and reports it when not. */
 gboolean    belay_resource_is_valid (gpointer resource);
+/* What is none and cannot be released: an object, what else can have a class, is given back. NULL, and an error. */
+gpointer    belay_resource_refuse  (gpointer resource, GError **error);
 /* Closes in the current fiber, shielded and bounded, and gives the memory back. */
 gboolean    belay_resource_close   (gpointer resource, BelayReason reason, gint64 timeout, GError **error);
 gboolean    belay_resource_commit  (gpointer resource, GError **error);

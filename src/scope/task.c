@@ -213,6 +213,8 @@ task_entry (BelayFiber *fiber)
   if (self->value_func != NULL)
     {
       value = self->value_func (self->data, &error);
+      if (G_UNLIKELY (self->destroy == belay_resource_drop && value != NULL && !belay_resource_is_valid (value)))
+        value = belay_resource_refuse (value, &error);
       ok = value != NULL;
     }
   else
