@@ -1268,6 +1268,56 @@ test_for_object (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A scope that is lent is not the borrower's to close. */
+static gboolean
+test_close_lent (gpointer data, GError **error)
+{
+  GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+
+  for (guint i = 0; i < 4; i++)
+    {
+      g_autoptr (GError) failure = NULL;
+      BelayScope *lent = i % 2 == 0 ? belay_scope_current () : belay_scope_for_object (object), *variable = lent;
+
+      expect_critical ("*is only lent*");
+      if (i < 2)
+        {
+          g_assert_false (belay_scope_close (&variable, &failure));
+          g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+        }
+      else
+        {
+          belay_release (&variable);
+          g_assert_false (belay_check (NULL));
+        }
+      g_assert_null (variable);
+      g_assert_true (belay_scope_adopt (lent, thing_new ("a"), error)); /* nothing was done to it */
+    }
+  g_object_unref (object);
+  return belay_sleep (1, error);
+}
+
+static gpointer
+ask_for_scope (gpointer object)
+{
+  return belay_scope_for_object (object);
+}
+
+static void
+test_for_object_threads (void)
+{
+  for (guint round = 0; round < 200; round++)
+    {
+      GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+      GThread *other = g_thread_new ("other", ask_for_scope, object);
+      BelayScope *scope = belay_scope_for_object (object);
+
+      g_assert_true (g_thread_join (other) == scope);
+      g_object_unref (object);
+    }
+  thing_drain ();
+}
+
 static void
 test_for_object_outside (void)
 {
@@ -2272,6 +2322,8 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L17-dropped-lexical", test_dropped_lexical);
   thing_add_plain_test ("/scope/L17-dropped-outside-a-fiber", test_dropped_outside);
   thing_add_test ("/scope/for-object", test_for_object);
+  thing_add_test ("/scope/what-is-lent-is-not-closed", test_close_lent);
+  thing_add_plain_test ("/scope/for-object-on-two-threads", test_for_object_threads);
   thing_add_plain_test ("/scope/for-object-outside-a-fiber", test_for_object_outside);
   thing_add_test ("/cancel/L19-is-a-level", test_cancel_is_a_level);
   thing_add_test ("/cancel/L19-before-entering", test_cancel_before_entering);

@@ -29,6 +29,22 @@ scope_class_free (gpointer self)
   belay_scope_unref (self);
 }
 
+/*
+ * A fiber's, a release's or an object's own scope is lent to whoever asks for it, and closed by what it belongs to. To a
+ * guard it is a resource that cannot be closed, and is not freed.
+ */
+static gboolean
+close_lent (gpointer data, BelayReason reason, GError **error)
+{
+  BelayScope *self = data;
+
+  g_critical ("the scope from %s is only lent: it is closed by the fiber, release or object that it belongs to",
+              self->site != NULL ? self->site : "?");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope that is lent cannot be closed");
+  return FALSE;
+}
+
+static const BelayPlainClass lent_class = { BELAY_PLAIN_TAG, "BelayScope", close_lent, NULL, NULL, NULL };
 static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, NULL, scope_class_free };
 static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a scope", NULL, NULL, NULL, NULL };
 
@@ -66,6 +82,7 @@ own_scope (BelayFiber *fiber, BelayLimit *inside, gpointer *place)
   if (self == NULL)
     {
       *place = self = scope_alloc (fiber->context, fiber->site);
+      self->base.klass = &lent_class;
       self->inside = inside;
       self->body = fiber;
     }
@@ -146,27 +163,38 @@ close_with_object (gpointer data)
 {
   BelayScope *self = data;
 
+  self->base.klass = &scope_class;
   belay_scope_cancel (self, "the object that it belonged to is gone");
   belay_resource_schedule (self->context, self, self->site);
+}
+
+static GQuark
+object_quark (void)
+{
+  static gsize quark;
+
+  if (g_once_init_enter (&quark))
+    g_once_init_leave (&quark, g_quark_from_static_string ("belay-scope"));
+  return (GQuark) quark;
 }
 
 BelayScope *
 belay_scope_for_object (GObject *object)
 {
-  static GQuark quark;
   BelayScope *self;
 
   g_return_val_if_fail (G_IS_OBJECT (object), NULL);
 
-  if (quark == 0)
-    quark = g_quark_from_static_string ("belay-scope");
-  self = g_object_get_qdata (object, quark);
-  if (self == NULL)
-    {
-      self = belay_scope_new_at (G_OBJECT_TYPE_NAME (object));
-      g_object_set_qdata_full (object, quark, self, close_with_object);
-    }
-  return self;
+  self = g_object_get_qdata (object, object_quark ());
+  if (self != NULL)
+    return self;
+  self = belay_scope_new_at (G_OBJECT_TYPE_NAME (object));
+  self->base.klass = &lent_class;
+  if (g_object_replace_qdata (object, object_quark (), NULL, self, close_with_object, NULL))
+    return self;
+  self->state = BELAY_SCOPE_CLOSED; /* another thread was first, and nobody has seen this one */
+  belay_scope_unref (self);
+  return g_object_get_qdata (object, object_quark ());
 }
 
 BelayScope *
