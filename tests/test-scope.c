@@ -2274,6 +2274,115 @@ test_threads (gpointer data, GError **error)
   return TRUE;
 }
 
+static gboolean
+never_started (gpointer data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+/* Nothing starts in a scope around which all is cancelled, and it says so. */
+static gboolean
+test_spawn_in_cancelled_outer (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) outer = belay_scope_begin ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  g_autoptr (BelayFuture) member = NULL;
+  int destroyed = 0;
+
+  g_assert_false (belay_scope_is_cancelled (scope));
+  belay_scope_cancel (outer, "enough");
+  g_assert_true (belay_scope_is_cancelled (scope));
+  g_assert_false (belay_scope_spawn (scope, never_started, &destroyed, count_destroyed));
+  g_assert_cmpint (destroyed, ==, 1);
+  member = belay_scope_spawn_value (scope, call_func, note_func, NULL, NULL);
+  g_assert_error (belay_future_get_error (member), G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+    belay_auto (BelayScope) inner = belay_scope_begin ();
+
+    g_assert_false (belay_scope_is_cancelled (inner)); /* shielded */
+    g_assert_true (belay_scope_close (&inner, error));
+  }
+  return TRUE;
+}
+
+/* After the last child nothing starts, not even before the closer has noticed that it went. */
+typedef struct
+{
+  BelayScope   *scope;
+  BelayPromise *promise;
+} LastChild;
+
+static gboolean
+await_promise (gpointer data, GError **error)
+{
+  LastChild *last = data;
+
+  return belay_await_ok (belay_promise_get_future (last->promise), error);
+}
+
+static gboolean
+spawn_behind_last (gpointer data, GError **error)
+{
+  LastChild *last = data;
+  int destroyed = 0;
+
+  if (!belay_sleep (1, error))
+    return FALSE;
+  belay_promise_resolve (last->promise);
+  if (!belay_yield (error)) /* the child ends, then comes this, then the closer */
+    return FALSE;
+  g_assert_false (belay_scope_spawn (last->scope, never_started, &destroyed, count_destroyed));
+  g_assert_cmpint (destroyed, ==, 1);
+  return TRUE;
+}
+
+static gboolean
+test_spawn_behind_last (gpointer data, GError **error)
+{
+  BelayScope *scope = belay_scope_new ();
+  g_autoptr (BelayPromise) promise = belay_promise_new ();
+  LastChild last = { scope, promise };
+  BelayFuture *spawning = belay_spawn (spawn_behind_last, &last);
+
+  g_assert_true (belay_scope_spawn (scope, await_promise, &last, NULL));
+  return belay_scope_close (&scope, error) && belay_await_ok (spawning, error);
+}
+
+/* Asked for on a thread while the fiber nests limits, and cancelled though that thread cannot look around the scope. */
+static gpointer
+get_cancellable (gpointer scope)
+{
+  return g_object_ref (belay_scope_get_cancellable (scope));
+}
+
+static gboolean
+test_cancellable_on_thread (gpointer data, GError **error)
+{
+  g_autoptr (GCancellable) cancellable = NULL;
+  belay_auto (BelayScope) outer = belay_scope_begin ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  GThread *thread;
+
+  belay_scope_cancel (outer, "enough");
+  g_assert_false (belay_sleep (1, NULL));
+  thread = g_thread_new ("getter", get_cancellable, scope);
+  for (guint i = 0; i < 1000; i++)
+    {
+      belay_auto (BelayTimeout) limit = belay_timeout (1000);
+
+      belay_checkpoint (NULL);
+    }
+  cancellable = g_thread_join (thread);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+
+    g_assert_true (belay_yield (error));
+  }
+  g_assert_true (g_cancellable_is_cancelled (cancellable));
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -2344,6 +2453,7 @@ main (int argc, char **argv)
   thing_add_test ("/deadline/L24-children-have-it", test_children_have_the_deadline);
   thing_add_test ("/cancellable/cancelled-with-the-scope", test_cancellable);
   thing_add_test ("/cancellable/cancelled-with-what-is-around", test_cancellable_of_inner);
+  thing_add_test ("/cancellable/asked-for-on-a-thread", test_cancellable_on_thread);
   thing_add_test ("/group/L26-close-waits-for-all", test_joins);
   thing_add_test ("/group/L26-a-fiber-waits-for-its-children", test_fiber_joins);
   thing_add_test ("/group/L26-left-group-is-cancelled-and-joined", test_left_group);
@@ -2359,6 +2469,8 @@ main (int argc, char **argv)
   thing_add_test ("/group/L10-cancelled-while-it-joins", test_cancelled_in_join);
   thing_add_test ("/group/L28-spawn-while-closing", test_spawn_while_closing);
   thing_add_test ("/group/L28-spawn-after-close", test_spawn_after_close);
+  thing_add_test ("/group/L28-spawn-behind-the-last-child", test_spawn_behind_last);
+  thing_add_test ("/group/L28-spawn-in-what-is-cancelled-from-around", test_spawn_in_cancelled_outer);
   thing_add_test ("/group/L28-data-is-destroyed-once", test_data_destroyed);
   thing_add_test ("/group/spawn-value", test_spawn_value);
   thing_add_test ("/group/destroy-of-what-never-ran", test_destroy_of_unstarted);

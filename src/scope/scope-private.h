@@ -40,7 +40,7 @@ struct _BelayScope
   BelayContext   *context;         /* its home */
   const char     *site;
   gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
-  gint64          release_timeout; /* µs; G_MAXINT64: for ever */
+  _Atomic (gint64) release_timeout; /* µs; G_MAXINT64: for ever */
 
   BelayChain     *chains;          /* home */
   atomic_bool     chained;         /* there has been a chain */
@@ -114,6 +114,14 @@ gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GErro
 void        belay_scope_add_error  (BelayScope *scope, GError *error);
 /* Gives the errors of a closed scope to another, or to the sink when NULL: all but the interruption of its body. */
 void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const char *prefix);
+/* Under the lock. What is around it belongs to fibers of the home thread: elsewhere its own word is all that can be read. */
+static inline gboolean
+belay_scope_looks_cancelled (BelayScope *scope)
+{
+  if (belay_thread.context == scope->context)
+    return belay_limit_is_cancelled (scope->inside);
+  return atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
+}
 /* A child of the group has failed: (transfer full) @error. */
 void        belay_scope_child_failed (BelayScope *scope, GError *error);
 /* What was counted as a child has ended, at home; @task when it is one of the list. */

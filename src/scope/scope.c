@@ -61,7 +61,7 @@ scope_alloc (BelayContext *context, const char *site)
   self->limit.klass = &limit_class;
   self->context = belay_context_ref (context);
   self->site = site;
-  self->release_timeout = BELAY_RELEASE_TIMEOUT;
+  atomic_init (&self->release_timeout, BELAY_RELEASE_TIMEOUT);
   self->inside = &self->limit;
   atomic_flag_clear (&self->lock);
   return self;
@@ -325,7 +325,7 @@ belay_scope_is_cancelled (BelayScope *self)
 
   g_return_val_if_fail (self != NULL, FALSE);
   belay_spin_lock (&self->lock);
-  cancelled = atomic_load_explicit (&self->inside->cancelled, memory_order_acquire);
+  cancelled = belay_scope_looks_cancelled (self);
   belay_spin_unlock (&self->lock);
   return cancelled;
 }
@@ -348,7 +348,8 @@ void
 belay_scope_set_release_timeout (BelayScope *self, gint64 milliseconds)
 {
   g_return_if_fail (self != NULL);
-  self->release_timeout = milliseconds < 0 ? G_MAXINT64 : MIN (milliseconds, G_MAXINT64 / 4000) * 1000;
+  atomic_store_explicit (&self->release_timeout, milliseconds < 0 ? G_MAXINT64 : MIN (milliseconds, G_MAXINT64 / 4000) * 1000,
+                         memory_order_relaxed);
 }
 
 GCancellable *
@@ -362,8 +363,13 @@ belay_scope_get_cancellable (BelayScope *self)
   fresh = g_cancellable_new ();
   belay_spin_lock (&self->lock);
   if (self->cancellable == NULL)
-    self->cancellable = g_steal_pointer (&fresh);
-  cancelled = belay_limit_is_cancelled (self->inside);
+    {
+      self->cancellable = g_steal_pointer (&fresh);
+      /* Of what is around it only the home thread can know, which looks when its fiber is poked. */
+      if (belay_thread.context != self->context && self->body != NULL)
+        belay_fiber_poke (self->body);
+    }
+  cancelled = belay_scope_looks_cancelled (self);
   belay_spin_unlock (&self->lock);
   g_clear_object (&fresh);
   if (cancelled)

@@ -305,7 +305,9 @@ belay_task_start (BelayTask *self, BelayScope *scope)
 
   belay_spin_lock (&scope->lock);
   accepted = scope->state == BELAY_SCOPE_OPEN || (scope->state == BELAY_SCOPE_JOINING && belay_scope_count_children (scope, 0) > 0);
-  accepted = accepted && !atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
+  /* What is around the scope, a fiber that spawns in its own has just looked at. */
+  accepted = accepted && !(self->group ? belay_scope_looks_cancelled (scope)
+                                       : atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire));
   if (G_LIKELY (accepted))
     {
       self->scope = scope;
