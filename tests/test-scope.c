@@ -2274,6 +2274,88 @@ test_threads (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- what outlives its fiber --- */
+
+static gboolean
+keep_scope (gpointer data, GError **error)
+{
+  BelayScope **place = data;
+
+  *place = belay_scope_begin ();
+  belay_scope_adopt (*place, thing_new ("a"), NULL);
+  belay_scope_defer (*place, note_and_fail, "b");
+  return belay_scope_spawn (*place, wait_func, NULL, NULL);
+}
+
+static gboolean
+test_scope_outlives_fiber (gpointer data, GError **error)
+{
+  BelayScope *kept = NULL;
+  g_autoptr (GError) failure = NULL, closing = NULL;
+
+  expect_critical ("*test-scope.c:* was not closed before the end of its fiber*");
+  failure = thing_outcome (keep_scope, &kept);
+  g_assert_nonnull (failure);
+  g_assert_true (g_str_has_suffix (failure->message, "b failed"));
+  assert_log ("+a b -a");
+  belay_scope_cancel (kept, "nobody is there");
+  g_assert_true (belay_sleep (1, error));
+  g_assert_false (belay_scope_close (&kept, &closing));
+  g_assert_cmpstr (closing->message, ==, "b failed");
+  return TRUE;
+}
+
+/* Nor does a time-out or a shield reach a later fiber, be it at the same address. */
+static BelayTimeout *kept_timeout;
+static BelayShield *kept_shield;
+
+static gboolean
+keep_small_limits (gpointer data, GError **error)
+{
+  kept_timeout = belay_timeout (5);
+  kept_shield = belay_shield ();
+  return TRUE;
+}
+
+static gboolean
+release_kept (gpointer data, GError **error)
+{
+  expect_critical ("*belongs to the block and the fiber that made it*");
+  belay_release (&kept_timeout);
+  expect_critical ("*belongs to the block and the fiber that made it*");
+  belay_release (&kept_shield);
+  return belay_sleep (10, error);
+}
+
+static gboolean
+test_limits_outlive_fiber (gpointer data, GError **error)
+{
+  expect_critical ("*BelayShield was not left*");
+  expect_critical ("*BelayTimeout was not left*");
+  g_assert_true (belay_await_ok (belay_spawn (keep_small_limits, NULL), error));
+  return belay_await_ok (belay_spawn (release_kept, NULL), error);
+}
+
+static BelayFuture *own_future;
+
+static gboolean
+await_itself (gpointer data, GError **error)
+{
+  return belay_yield (error) && belay_await_ok (belay_future_ref (own_future), error);
+}
+
+static gboolean
+test_awaits_itself (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  own_future = belay_spawn (await_itself, NULL);
+  expect_critical ("*awaits its own end*");
+  g_assert_false (belay_await_ok (own_future, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  return TRUE;
+}
+
 static gboolean
 never_started (gpointer data, GError **error)
 {
@@ -2430,6 +2512,9 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L17-dropped-is-reported-and-closed", test_dropped);
   thing_add_test ("/scope/L17-dropped-lexical", test_dropped_lexical);
   thing_add_plain_test ("/scope/L17-dropped-outside-a-fiber", test_dropped_outside);
+  thing_add_test ("/scope/L17-outlives-its-fiber", test_scope_outlives_fiber);
+  thing_add_test ("/scope/L17-limits-that-outlive-their-fiber", test_limits_outlive_fiber);
+  thing_add_test ("/scope/fiber-that-awaits-itself", test_awaits_itself);
   thing_add_test ("/scope/for-object", test_for_object);
   thing_add_test ("/scope/what-is-lent-is-not-closed", test_close_lent);
   thing_add_plain_test ("/scope/for-object-on-two-threads", test_for_object_threads);

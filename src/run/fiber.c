@@ -287,12 +287,22 @@ belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
     wait_for_fire (self);
 }
 
+static gboolean
+fail_own_future (BelayFiber *self, GError **error)
+{
+  g_critical ("the fiber from %s awaits its own end", self->site != NULL ? self->site : "?");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a fiber cannot wait for itself");
+  return FALSE;
+}
+
 /* An interruption counts as observed when the wait fails with it, and not when the outcome came all the same. */
 static gboolean
 await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError **error)
 {
   BelayStack *stack = self->stack;
 
+  if (G_UNLIKELY (future == &self->future))
+    return fail_own_future (self, error);
   do
     {
       stack->fired = FALSE;

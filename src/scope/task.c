@@ -2,7 +2,8 @@
 /*
  * Tasks: fibers that run a user's function, and end as a scope's children must.
  *
- * The end of a task, in order: the function returns; its own scope, if it made one, is closed (children joined, entries
+ * The end of a task, in order: the function returns; limits that it left behind, a scope that it began and never closed,
+ * say, are reported and taken off, since they would outlive the fiber that they interrupt; its own scope, if it made one, is closed (children joined, entries
  * released); the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
  * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
  *
@@ -176,6 +177,32 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error)
   return error;
 }
 
+/* A guard that went elsewhere than to the end of its block. Whoever has it finds a closed scope, or a limit of no fiber. */
+static void
+take_off_limits (BelayFiber *fiber)
+{
+  BelayStack *stack = fiber->stack;
+
+  while (stack->limit != &stack->root)
+    {
+      BelayLimit *limit = stack->limit;
+      BelayScope *scope = belay_scope_of_limit (limit);
+
+      if (scope == NULL)
+        {
+          g_critical ("a %s was not left before the end of its fiber, from %s", limit->klass->name,
+                      fiber->site != NULL ? fiber->site : "?");
+          belay_limit_pop (fiber, limit);
+          continue;
+        }
+      g_critical ("the scope from %s was not closed before the end of its fiber", scope->site != NULL ? scope->site : "?");
+      belay_scope_ref (scope);
+      if (!belay_scope_finish (scope, belay_limit_reason (fiber), NULL))
+        belay_scope_pass_errors (scope, belay_scope_innermost (fiber), "closing a BelayScope");
+      belay_scope_unref (scope);
+    }
+}
+
 /* Refuses to run: no stack, or cancelled before it began. (transfer full) @error. */
 static void
 fail_unstarted (BelayTask *self, GError *error)
@@ -225,6 +252,8 @@ task_entry (BelayFiber *fiber)
     ok = belay_check_result (ok, &error, fiber->site != NULL ? fiber->site : "a fiber's function");
   drop_data (self);
 
+  if (G_UNLIKELY (stack->limit != &stack->root))
+    take_off_limits (fiber);
   if (G_UNLIKELY (stack->scope != NULL || stack->root.observed != 0))
     {
       error = end_scope (self, stack, error);
