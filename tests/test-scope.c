@@ -2274,6 +2274,73 @@ test_threads (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- whose home ends --- */
+
+static BelayScope *
+scope_on (GMainContext *main_context)
+{
+  BelayScope *scope;
+
+  g_main_context_push_thread_default (main_context);
+  scope = belay_scope_new ();
+  g_main_context_pop_thread_default (main_context);
+  return scope;
+}
+
+/* What was scheduled there, and what is closed or dropped after that, is ended by force. */
+static void
+test_home_ends (void)
+{
+  for (guint i = 0; i < 3; i++) /* a new one may have the address of the old */
+    {
+      GMainContext *main_context = g_main_context_new ();
+      BelayScope *scope = scope_on (main_context), *late = scope_on (main_context);
+      Thing *thing = thing_new ("a");
+
+      belay_scope_adopt (scope, thing_new ("b"), NULL);
+      belay_scope_adopt (late, thing_new ("c"), NULL);
+      g_main_context_push_thread_default (main_context);
+      belay_release (&thing);
+      belay_release (&scope);
+      g_main_context_pop_thread_default (main_context);
+      g_assert_cmpuint (belay_get_n_pending (), ==, 1);
+      g_main_context_unref (main_context);
+      g_assert_cmpuint (belay_get_n_pending (), ==, 0);
+      assert_log ("+a +b +c !a !b");
+      assert_sunk ("its main context has ended before it began");
+      expect_critical ("*dropped without being closed*");
+      belay_scope_unref (late);
+      assert_log ("!c");
+    }
+}
+
+static gboolean
+close_without_home (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  BelayScope *scope = data;
+
+  g_assert_false (belay_scope_close (&scope, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  return TRUE;
+}
+
+static void
+test_close_without_home (void)
+{
+  GMainContext *main_context = g_main_context_new ();
+  BelayScope *scope = scope_on (main_context);
+  int destroyed = 0;
+
+  belay_scope_adopt (scope, thing_new ("a"), NULL);
+  g_assert_true (belay_scope_spawn (scope, note_func, &destroyed, count_destroyed));
+  g_main_context_unref (main_context);
+  g_assert_cmpint (destroyed, ==, 1);
+  assert_sunk ("its main context has ended before it began");
+  g_assert_cmpint (belay_run (close_without_home, scope), ==, 0);
+  assert_log ("+a !a");
+}
+
 /* --- what outlives its fiber --- */
 
 static gboolean
@@ -2515,6 +2582,8 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L17-outlives-its-fiber", test_scope_outlives_fiber);
   thing_add_test ("/scope/L17-limits-that-outlive-their-fiber", test_limits_outlive_fiber);
   thing_add_test ("/scope/fiber-that-awaits-itself", test_awaits_itself);
+  thing_add_plain_test ("/scope/L15-home-ends", test_home_ends);
+  thing_add_plain_test ("/scope/L15-close-whose-home-has-ended", test_close_without_home);
   thing_add_test ("/scope/for-object", test_for_object);
   thing_add_test ("/scope/what-is-lent-is-not-closed", test_close_lent);
   thing_add_plain_test ("/scope/for-object-on-two-threads", test_for_object_threads);

@@ -213,3 +213,20 @@ belay_entries_release (BelayScope *self, BelayFiber *fiber, BelayReason reason)
       run_entry (self, fiber, entry, reason);
     }
 }
+
+void
+belay_entries_abandon (BelayScope *self)
+{
+  while (self->entries != NULL)
+    {
+      BelayEntry *entry = self->entries;
+
+      self->entries = entry->next;
+      if (entry->resource != NULL)
+        belay_resource_abandon (entry->resource);
+      else
+        g_critical ("a deferred function of the scope from %s is not called, since the main context of the scope has ended",
+                    self->site != NULL ? self->site : "?");
+      belay_piece_free (entry, sizeof *entry);
+    }
+}

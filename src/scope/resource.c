@@ -8,6 +8,7 @@
  *
  * A *scheduled* release is for places that cannot wait. Those of one dispatch are one batch: a fiber of the context runs
  * them one after another in the order in which they were scheduled, which, for the guards of a function, is newest first.
+ * If the context ends before that, there is nowhere to close: they are abandoned.
  */
 #include "scope/scope-private.h"
 
@@ -204,7 +205,7 @@ typedef struct _Batch Batch;
 struct _Batch
 {
   Batch        *next;    /* batches that have not begun */
-  BelayContext *context;
+  BelayContext *context; /* a reference, so that no other has its address */
   Scheduled    *first, **end;
 };
 
@@ -268,18 +269,26 @@ free_batch (gpointer data)
       belay_resource_abandon (scheduled->resource);
       g_free (scheduled);
     }
+  belay_context_unref (self->context);
   g_free (self);
 }
 
 void
 belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
 {
-  Scheduled *scheduled = g_new0 (Scheduled, 1);
-  Batch *batch, *fresh = g_new0 (Batch, 1);
+  Scheduled *scheduled;
+  Batch *batch, *fresh;
 
+  if (G_UNLIKELY (context != NULL && belay_context_has_ended (context)))
+    {
+      belay_resource_abandon (resource);
+      return;
+    }
+  scheduled = g_new0 (Scheduled, 1);
   scheduled->resource = resource;
   scheduled->site = site;
-  fresh->context = context != NULL ? context : belay_context_get ();
+  fresh = g_new0 (Batch, 1);
+  fresh->context = belay_context_ref (context != NULL ? context : belay_context_get ());
   belay_spin_lock (&batches_lock);
   for (batch = batches; batch != NULL && batch->context != fresh->context; batch = batch->next)
     ;
@@ -297,7 +306,7 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
   if (batch == fresh)
     belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, free_batch, NULL));
   else
-    g_free (fresh);
+    free_batch (fresh);
 }
 
 void

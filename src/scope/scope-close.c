@@ -212,9 +212,18 @@ free_finish (gpointer data)
 static gboolean
 finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GError **error)
 {
-  Finish *finish = g_new (Finish, 1);
   g_autoptr (BelayFuture) done = NULL;
+  Finish *finish;
 
+  if (belay_context_has_ended (self->context))
+    {
+      if (self->state != BELAY_SCOPE_CLOSED)
+        belay_resource_abandon (belay_scope_ref (self));
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope's main context has ended; what it owned was ended "
+                           "by force");
+      return FALSE;
+    }
+  finish = g_new (Finish, 1);
   *finish = (Finish) { belay_scope_ref (self), reason };
   done = belay_task_detached (self->context, finish_at_home, finish, free_finish, self->site);
   if (await_in_release (fiber, done, self->site))

@@ -141,6 +141,8 @@ gboolean    belay_scope_tell_cancellable (BelayScope *scope);
 BelayScope *belay_scope_of_limit   (BelayLimit *limit);
 
 /* --- entry.c --- */
+/* All by force, when the home of a scope that was not closed has ended. */
+void        belay_entries_abandon  (BelayScope *scope);
 /* By the closer, when RELEASING has begun: all of them, newest first. */
 void        belay_entries_release  (BelayScope *scope, BelayFiber *fiber, BelayReason reason);
 

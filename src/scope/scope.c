@@ -44,8 +44,28 @@ close_lent (gpointer data, BelayReason reason, GError **error)
   return FALSE;
 }
 
+/* Its home has ended. Elsewhere it is closed after all, which dropping the last reference sees to. */
+static void
+scope_class_abandon (gpointer data)
+{
+  BelayScope *self = data;
+  gboolean has_children;
+
+  if (!belay_context_has_ended (self->context))
+    return;
+  belay_spin_lock (&self->lock);
+  has_children = belay_scope_count_children (self, 0) > 0;
+  self->state = BELAY_SCOPE_CLOSED;
+  self->inside = &self->limit;
+  self->body = NULL;
+  belay_spin_unlock (&self->lock);
+  if (has_children)
+    belay_scope_ref (self); /* they never run again, and hold what they hold: so does their scope */
+  belay_entries_abandon (self);
+}
+
 static const BelayPlainClass lent_class = { BELAY_PLAIN_TAG, "BelayScope", close_lent, NULL, NULL, NULL };
-static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, NULL, scope_class_free };
+static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, scope_class_abandon, scope_class_free };
 static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a scope", NULL, NULL, NULL, NULL };
 
 /* --- making and finding --- */
@@ -214,9 +234,14 @@ belay_scope_unref (BelayScope *self)
     return;
   if (G_UNLIKELY (self->state != BELAY_SCOPE_CLOSED))
     {
-      /* A mistake, but nothing leaks: it is closed after all. */
+      /* A mistake, but nothing leaks: it is closed after all, or by force. */
       g_critical ("the scope from %s was dropped without being closed", self->site != NULL ? self->site : "?");
       atomic_store (&self->refs, 1);
+      if (belay_context_has_ended (self->context))
+        {
+          belay_resource_abandon (self);
+          return;
+        }
       if (self->limit.fiber != NULL)
         {
           belay_limit_pop (self->limit.fiber, &self->limit);

@@ -60,8 +60,8 @@ conclude (BelayTask *self, gpointer value, GError *error)
           atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
           if (scope == NULL)
             belay_sink_error (error, "a detached fiber", self->fiber.site);
-          else if (scope->apart)
-            belay_sink_error (error, "a fiber of a loop", self->fiber.site);
+          else if (scope->apart || belay_context_has_ended (context)) /* there is nobody left to be cancelled with it */
+            belay_sink_error (error, scope->apart ? "a fiber of a loop" : "a fiber", self->fiber.site);
           else
             belay_scope_child_failed (scope, g_error_copy (error));
         }
@@ -203,7 +203,7 @@ take_off_limits (BelayFiber *fiber)
     }
 }
 
-/* Refuses to run: no stack, or cancelled before it began. (transfer full) @error. */
+/* Refuses to run: no stack, no home, or cancelled before it began. (transfer full) @error. */
 static void
 fail_unstarted (BelayTask *self, GError *error)
 {
@@ -222,9 +222,13 @@ task_entry (BelayFiber *fiber)
 
   if (G_UNLIKELY (stack == NULL))
     {
-      fail_unstarted (self, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
-                                                 "there is no memory for one more fiber's stack; see vm.max_map_count "
-                                                 "and the limits of the process"));
+      if (belay_context_has_ended (fiber->context))
+        error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CLOSED, "its main context has ended before it began");
+      else
+        error = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
+                                     "there is no memory for one more fiber's stack; see vm.max_map_count and the limits "
+                                     "of the process");
+      fail_unstarted (self, error);
       return;
     }
   if (G_UNLIKELY (fiber->future.mark == BELAY_FIBER_STILLBORN || !belay_limit_check (fiber, fiber->site, &error)))
