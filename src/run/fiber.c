@@ -287,7 +287,7 @@ belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
     wait_for_fire (self);
 }
 
-static gboolean
+static G_NO_INLINE gboolean
 fail_own_future (BelayFiber *self, GError **error)
 {
   g_critical ("the fiber from %s awaits its own end", self->site != NULL ? self->site : "?");

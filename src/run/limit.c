@@ -121,25 +121,35 @@ belay_limit_set_deadline (BelayLimit *limit, gint64 deadline)
  * A release that never comes to a checkpoint needs no bound, since nothing could end it, and most are such; so the clock
  * is read when one first does, and for seconds the coarse one will do.
  */
-static void
+static gint64
 begin_allowance (BelayLimit *limit)
 {
   gint64 now = limit->allowance >= G_USEC_PER_SEC ? belay_clock_after_now () : belay_now ();
 
   atomic_store_explicit (&limit->deadline, limit->allowance + now, memory_order_relaxed);
   limit->allowance = G_MAXINT64;
+  return now;
+}
+
+/* Returns the time, if the clock was read, else 0. */
+static gint64
+begin_allowances (BelayFiber *fiber)
+{
+  BelayStack *stack = fiber->stack;
+  gint64 now = 0;
+
+  stack->allowed = FALSE;
+  for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
+    if (limit->allowance != G_MAXINT64)
+      now = begin_allowance (limit);
+  return now;
 }
 
 void
 belay_limit_begin_allowances (BelayFiber *fiber)
 {
-  BelayStack *stack = fiber->stack;
-
-  stack->allowed = FALSE;
-  for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
-    if (limit->allowance != G_MAXINT64)
-      begin_allowance (limit);
-  look (stack);
+  begin_allowances (fiber);
+  look (fiber->stack);
 }
 
 /* The release that the fiber is in, by itself or as a child. */
@@ -201,10 +211,17 @@ look (BelayStack *stack)
   return NULL;
 }
 
+/* @now: a time that was read just before, else 0. */
+static inline gboolean
+is_late_at (gint64 deadline, gint64 now)
+{
+  return deadline != G_MAXINT64 && (now != 0 ? now : belay_clock_after_now ()) >= deadline && belay_now () >= deadline;
+}
+
 static inline gboolean
 is_late (gint64 deadline)
 {
-  return deadline != G_MAXINT64 && belay_clock_after_now () >= deadline && belay_now () >= deadline;
+  return is_late_at (deadline, 0);
 }
 
 /* The outermost effective limit whose time is up: the one that reports it as its own. */
@@ -240,9 +257,10 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
 {
   BelayStack *stack = fiber->stack;
   BelayLimit *limit;
+  gint64 now = 0;
 
   if (G_UNLIKELY (stack->allowed))
-    belay_limit_begin_allowances (fiber);
+    now = begin_allowances (fiber);
   limit = look (stack);
   if (G_UNLIKELY (limit != NULL))
     {
@@ -251,7 +269,7 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
                            atomic_load_explicit (&limit->reason, memory_order_acquire));
       return FALSE;
     }
-  if (G_UNLIKELY (is_late (stack->deadline)))
+  if (G_UNLIKELY (is_late_at (stack->deadline, now)))
     {
       observe (fiber, find_late (stack), BELAY_REASON_DEADLINE);
       g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out%s%s", site != NULL ? " at " : "",

@@ -39,7 +39,6 @@ struct _BelayScope
   BelayLimit      limit;
   BelayContext   *context;         /* its home */
   const char     *site;
-  gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
   _Atomic (gint64) release_timeout; /* µs; G_MAXINT64: for ever */
 
   BelayChain     *chains;          /* home */
@@ -50,7 +49,6 @@ struct _BelayScope
   BelayLimit     *inside;          /* the limit that children are in: `limit`, or while it is open a fiber's or a release's */
   BelayFiber     *body;            /* the fiber whose body it interrupts; NULL: a stored scope */
   BelayFiber     *closer;          /* who closes it */
-  BelayLimit     *outside;         /* the closer's innermost limit when RELEASING began; compared, not followed */
   atomic_uint     n_children;      /* changed under the lock, read without */
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
@@ -61,6 +59,9 @@ struct _BelayScope
   gboolean        failed;          /* it was cancelled because a member failed */
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */
+
+  BelayLimit     *outside;         /* home: the closer's innermost limit when RELEASING began; compared, not followed */
+  gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
 };
 
 /* --- resource.c --- */

@@ -178,7 +178,7 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error)
 }
 
 /* A guard that went elsewhere than to the end of its block. Whoever has it finds a closed scope, or a limit of no fiber. */
-static void
+static G_NO_INLINE void
 take_off_limits (BelayFiber *fiber)
 {
   BelayStack *stack = fiber->stack;
@@ -339,8 +339,8 @@ belay_task_start (BelayTask *self, BelayScope *scope)
   belay_spin_lock (&scope->lock);
   accepted = scope->state == BELAY_SCOPE_OPEN || (scope->state == BELAY_SCOPE_JOINING && belay_scope_count_children (scope, 0) > 0);
   /* What is around the scope, a fiber that spawns in its own has just looked at. */
-  accepted = accepted && !(self->group ? belay_scope_looks_cancelled (scope)
-                                       : atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire));
+  accepted = accepted && !(G_UNLIKELY (self->group) ? belay_scope_looks_cancelled (scope)
+                                                     : atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire));
   if (G_LIKELY (accepted))
     {
       self->scope = scope;
