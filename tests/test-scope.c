@@ -562,6 +562,20 @@ child_waits_in_shield (gpointer data, GError **error)
   return belay_await_ok (belay_spawn (wait_in_shield, NULL), error);
 }
 
+/* It ends waits only: what nobody waits for can still be started in a shield. */
+static gboolean
+start_in_shield (gpointer data, GError **error)
+{
+  if (!wait_func (NULL, error))
+    {
+      belay_auto (BelayShield) shield = belay_shield ();
+
+      *(BelayFuture **) data = thing_open_in ("a", 0);
+      return FALSE;
+    }
+  return TRUE;
+}
+
 static gboolean
 test_shield_in_release (gpointer data, GError **error)
 {
@@ -575,7 +589,17 @@ test_shield_in_release (gpointer data, GError **error)
       belay_scope_defer (scope, funcs[i], NULL);
       g_assert_true (closes_by_force (&scope, 100));
     }
-  return TRUE;
+  {
+    BelayFuture *started = NULL;
+    belay_auto (BelayScope) scope = belay_scope_begin ();
+    belay_auto (Thing) thing = NULL;
+
+    belay_scope_set_release_timeout (scope, 100);
+    belay_scope_defer (scope, start_in_shield, &started);
+    g_assert_true (closes_by_force (&scope, 100));
+    thing = belay_await (started, error);
+    return thing != NULL;
+  }
 }
 
 /* A stored scope with a child that takes its time to end, closed in a release. */

@@ -204,8 +204,8 @@ BELAY_AVAILABLE_IN_1_0 gboolean      belay_timeout_expired (BelayTimeout *timeou
  * belay_shield:
  *
  * A guard in whose block neither the cancellation nor the deadline of what is around it is observed; that of what is
- * inside it is. The first checkpoint after it sees what is pending. The deadline of a release that it is in, it does not
- * hide.
+ * inside it is. The first checkpoint after it sees what is pending. It does not hide the deadline of a release that it is
+ * in from a wait, only from what starts something.
  */
 BELAY_AVAILABLE_IN_1_0 BelayShield *belay_shield (void) BELAY_USE_RESULT;
 

@@ -434,7 +434,10 @@ belay_fiber_refuse (void)
   BelayFuture *refused;
   GError *error = NULL;
 
-  if (self == NULL || G_LIKELY (belay_limit_check (self, NULL, &error)))
+  if (self == NULL ||
+      G_LIKELY (self->stack->epoch == atomic_load_explicit (&belay_limit_epoch, memory_order_acquire) &&
+                self->stack->deadline == G_MAXINT64) ||
+      belay_limit_may_start (self, &error))
     return NULL;
   refused = belay_future_new_error (error);
   atomic_init (&refused->flags, BELAY_FUTURE_SEEN); /* every checkpoint says the same: it need not go to the sink */

@@ -182,6 +182,9 @@ belay_limit_check (BelayFiber *fiber, const char *site, GError **error)
   return belay_limit_check_slow (fiber, site, error);
 }
 
+/* The slow part of a check before something starts that is not waited for here: a shield hides all from that. */
+gboolean    belay_limit_may_start (BelayFiber *fiber, GError **error);
+
 /* NULL, or a rejected future when the calling fiber is cancelled or past its deadline: then nothing may start. */
 BelayFuture *belay_fiber_refuse (void);
 

@@ -6,7 +6,8 @@
  * a fiber from its innermost to its *root*, from there to the limit of the scope that owns the fiber, and so on to the
  * root of the program. A *shield* is a limit past which a checkpoint does not look. A limit is *effective* for a fiber
  * when it lies on that way. A *release's* limit is a shield with an *allowance*: a time that begins with the first look
- * at it. No shield hides that time from what is inside of the release: it is effective past the shields of users.
+ * at it. No shield hides that time from what is inside of the release: it is effective past the shields of users, where it
+ * ends waits. Work may still start there that nobody waits for, such as what an abandon hands to a worker.
  *
  * Looking all the way out at each checkpoint would be slow, and telling every fiber of every cancellation would need
  * locks. So there is one counter for the program, the *epoch*, that each cancellation or change of a deadline advances.
@@ -277,6 +278,25 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
       return FALSE;
     }
   return TRUE;
+}
+
+gboolean
+belay_limit_may_start (BelayFiber *fiber, GError **error)
+{
+  BelayStack *stack = fiber->stack;
+
+  if (G_UNLIKELY (stack->allowed))
+    begin_allowances (fiber);
+  if (look (stack) == NULL)
+    {
+      gint64 least = G_MAXINT64;
+
+      for (BelayLimit *limit = stack->limit; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+        least = MIN (least, atomic_load_explicit (&limit->deadline, memory_order_acquire));
+      if (!is_late (least))
+        return TRUE;
+    }
+  return belay_limit_check_slow (fiber, NULL, error);
 }
 
 gboolean
