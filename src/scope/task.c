@@ -338,9 +338,7 @@ belay_task_start (BelayTask *self, BelayScope *scope)
 
   belay_spin_lock (&scope->lock);
   accepted = scope->state == BELAY_SCOPE_OPEN || (scope->state == BELAY_SCOPE_JOINING && belay_scope_count_children (scope, 0) > 0);
-  /* What is around the scope, a fiber that spawns in its own has just looked at. */
-  accepted = accepted && !(G_UNLIKELY (self->group) ? belay_scope_looks_cancelled (scope)
-                                                     : atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire));
+  accepted = accepted && !atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
   if (G_LIKELY (accepted))
     {
       self->scope = scope;
@@ -453,6 +451,17 @@ BelayFuture *
   return belay_spawn_value_at (func, data, destroy, NULL);
 }
 
+/* Starts one of the group. At home what is around the scope counts, too; for belay_spawn() that was looked at before. */
+static gboolean
+start_member (BelayTask *self, BelayScope *scope)
+{
+  self->group = TRUE;
+  if (G_LIKELY (belay_thread.context != scope->context || !belay_limit_is_cancelled (scope->inside)))
+    return belay_task_start (self, scope);
+  belay_task_refuse (self, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the scope is cancelled"));
+  return FALSE;
+}
+
 gboolean
 belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNotify destroy)
 {
@@ -461,9 +470,8 @@ belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNot
   g_return_val_if_fail (scope != NULL && func != NULL, FALSE);
 
   task = belay_task_new (scope->context, NULL, func, NULL, data, destroy, NULL, scope->site);
-  task->group = TRUE;
   atomic_init (&task->fiber.future.refs, BELAY_PROMISE_UNIT); /* nobody is given the future */
-  return belay_task_start (task, scope);
+  return start_member (task, scope);
 }
 
 BelayFuture *
@@ -475,8 +483,7 @@ belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, 
   g_return_val_if_fail (scope != NULL && func != NULL, NULL);
 
   task = belay_task_new (scope->context, NULL, NULL, func, data, destroy_data, destroy, scope->site);
-  task->group = TRUE;
-  belay_task_start (task, scope);
+  start_member (task, scope);
   return &task->fiber.future;
 }
 
