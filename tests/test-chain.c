@@ -459,6 +459,109 @@ test_misuse (gpointer data, GError **error)
   return TRUE;
 }
 
+typedef struct
+{
+  BelayScope   *scope;
+  BelayPromise *promise;
+} Late;
+
+/* Given too late, it is waited for as well: by the close, or when that is over by the end of the program. */
+static gboolean
+chain_late (gpointer data, GError **error)
+{
+  Late *late = data;
+
+  belay_scope_then (late->scope, belay_promise_get_future (late->promise), never_called, NULL);
+  return TRUE;
+}
+
+static gpointer
+chain_late_on_thread (gpointer data)
+{
+  return chain_late (data, NULL) ? data : NULL;
+}
+
+static gboolean
+test_late_borrowing (gpointer data, GError **error)
+{
+  for (guint when = 0; when < 4; when++)
+    {
+      g_autoptr (BelayScope) kept = belay_scope_new ();
+      BelayScope *scope = belay_scope_ref (kept);
+      g_autoptr (BelayPromise) promise = belay_promise_new ();
+      g_autoptr (BelayFuture) answering = NULL;
+      Late late = { scope, promise };
+      guint n_pending;
+
+      belay_promise_set_borrowing (promise);
+      belay_promise_on_cancel (promise, on_unwanted, NULL);
+      switch (when)
+        {
+        case 0:
+          belay_scope_cancel (scope, "enough");
+          chain_late (&late, NULL);
+          break;
+        case 1: /* on its way when the close begins */
+          g_thread_join (g_thread_new ("late", chain_late_on_thread, &late));
+          break;
+        case 2: /* while it releases */
+          belay_scope_defer (scope, chain_late, &late);
+          break;
+        default:
+          g_assert_true (belay_scope_close (&scope, error));
+          n_pending = belay_get_n_pending ();
+          chain_late (&late, NULL);
+          g_assert_cmpuint (belay_get_n_pending (), ==, n_pending + 1);
+          belay_promise_resolve (promise);
+          g_assert_true (belay_sleep (1, error));
+          g_assert_cmpuint (belay_get_n_pending (), ==, n_pending);
+          assert_log ("unwanted");
+          continue;
+        }
+      answering = belay_spawn (answer_later, promise);
+      belay_scope_close (&scope, NULL);
+      thing_note ("closed");
+      g_assert_true (belay_await_ok (belay_future_ref (answering), error));
+      assert_log ("unwanted answered closed");
+    }
+  return TRUE;
+}
+
+/* A release that closes the scope of such a chain does not wait for ever. */
+static gboolean
+close_chained (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = data != NULL ? belay_scope_begin () : belay_scope_new ();
+  g_autoptr (BelayPromise) promise = belay_promise_new ();
+  BelayFuture *future;
+
+  belay_promise_set_borrowing (promise);
+  future = belay_promise_get_future (promise);
+  belay_scope_then (scope, belay_future_ref (future), never_called, NULL);
+  g_assert_false (belay_scope_close (&scope, error));
+  belay_promise_resolve (promise);
+  belay_future_unref (future);
+  return FALSE;
+}
+
+static gboolean
+test_borrowing_in_release (gpointer data, GError **error)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (GError) failure = NULL;
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+      gint64 begin = now_ms ();
+
+      belay_scope_set_release_timeout (scope, 200);
+      belay_scope_defer (scope, close_chained, GUINT_TO_POINTER (i));
+      g_assert_false (belay_scope_close (&scope, &failure));
+      g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+      g_assert_cmpint (now_ms () - begin, ==, 200);
+    }
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -473,6 +576,8 @@ main (int argc, char **argv)
   thing_add_test ("/chain/L19-cancel-drops-the-interest", test_cancel_drops);
   thing_add_plain_test ("/chain/L19-cancel-drops-the-interest-outside-a-fiber", test_cancel_drops_outside);
   thing_add_test ("/chain/close-waits-for-work-that-borrows", test_borrowing);
+  thing_add_test ("/chain/L22-late-work-that-borrows-is-waited-for", test_late_borrowing);
+  thing_add_test ("/chain/L7-close-in-a-release-does-not-wait-for-ever", test_borrowing_in_release);
   thing_add_test ("/chain/L21-value-is-released", test_value_released);
   thing_add_plain_test ("/chain/L12-on-a-closed-scope", test_late);
   thing_add_plain_test ("/chain/object-may-go-at-any-moment", test_widget);

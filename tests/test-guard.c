@@ -1624,6 +1624,73 @@ test_every_checkpoint (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- what is no resource --- */
+
+static gpointer
+open_object (gpointer data, GError **error)
+{
+  return g_object_ref (data);
+}
+
+static gboolean
+leave_plain (gpointer data, GError **error)
+{
+  belay_auto (Thing) thing = data;
+
+  return thing != NULL && belay_check (error);
+}
+
+static gboolean
+leave_object (gpointer data, GError **error)
+{
+  belay_auto (ThingObject) thing = data;
+
+  return thing != NULL && belay_check (error);
+}
+
+static gboolean
+test_no_resource (gpointer data, GError **error)
+{
+  g_autoptr (GObject) object = g_object_new (G_TYPE_OBJECT, NULL);
+  Thing empty = { 0 };
+  BelayFunc leave[] = { leave_plain, leave_object };
+
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (GError) closing = NULL, committing = NULL, leaving = NULL;
+      gpointer variable;
+
+      expect_critical ("*no resource*");
+      variable = i == 0 ? (gpointer) &empty : g_object_ref (object);
+      g_assert_false (belay_close (&variable, &closing));
+      g_assert_error (closing, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      expect_critical ("*no resource*"); /* the commit */
+      expect_critical ("*no resource*"); /* the close after it */
+      variable = i == 0 ? (gpointer) &empty : g_object_ref (object);
+      g_assert_false (belay_commit (&variable, &committing));
+      g_assert_error (committing, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      g_assert_false (belay_check (NULL));
+      expect_critical ("*no resource*");
+      leaving = thing_outcome (leave[i], i == 0 ? (gpointer) &empty : g_object_ref (object));
+      g_assert_error (leaving, BELAY_ERROR, BELAY_ERROR_MISUSE);
+    }
+  g_assert_cmpuint (object->ref_count, ==, 1);
+  return TRUE;
+}
+
+static gboolean
+test_open_no_resource (gpointer data, GError **error)
+{
+  g_autoptr (GObject) object = g_object_new (G_TYPE_OBJECT, NULL);
+  g_autoptr (GError) failure = NULL;
+
+  expect_critical ("*is a GObject, which is none*");
+  g_assert_null (belay_await (belay_open (open_object, object), &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_assert_cmpuint (object->ref_count, ==, 1);
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1699,5 +1766,7 @@ main (int argc, char **argv)
   thing_add_plain_test ("/object/outside-a-fiber", test_object_outside);
   thing_add_test ("/plain/classes-may-be-bare", test_bare_classes);
   thing_add_test ("/guard/L1-L4-cancelled-at-every-checkpoint", test_every_checkpoint);
+  thing_add_test ("/guard/L13-release-of-what-is-no-resource", test_no_resource);
+  thing_add_test ("/guard/L13-open-gives-what-is-no-resource", test_open_no_resource);
   return g_test_run ();
 }

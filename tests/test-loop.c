@@ -224,6 +224,26 @@ close_waits (gpointer data, GError **error)
   return TRUE;
 }
 
+/* L9: a fiber that nobody waits for fails alone, to the sink; the loop and its other fibers go on. */
+static gboolean
+dropped_failure (gpointer data, GError **error)
+{
+  belay_auto (BelayLoop) loop = belay_loop_new ("test-loop");
+  int done = 0;
+  g_autoptr (BelayFuture) other = NULL;
+
+  set_up ();
+  other = belay_loop_spawn (loop, take_some_time, &done, NULL);
+  belay_future_unref (belay_loop_spawn (loop, fail, NULL, count_destroy));
+  if (!sleep_until (&sunk, 1, error) || !belay_await_ok (belay_loop_spawn (loop, take_some_time, &done, NULL), error))
+    return FALSE;
+  if (!belay_close (&loop, error))
+    return FALSE;
+  g_assert_cmpint (done, ==, 2);
+  g_assert_cmpint (sunk, ==, 1);
+  return belay_future_check (other, error);
+}
+
 /* A guard left in trouble cancels the fibers, and waits for them. */
 static gboolean
 left_guard (gpointer data, GError **error)
@@ -740,6 +760,7 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/L20-nothing-starts-when-cancelled", nothing_starts_when_cancelled);
   test_add_fiber ("/loop/L28-close-waits-and-refuses", close_waits);
   test_add_fiber ("/loop/L26-left-guard-cancels-and-waits", left_guard);
+  test_add_fiber ("/loop/L9-failure-that-nobody-waits-for", dropped_failure);
   test_add_fiber ("/loop/L7-release-deadline", release_deadline);
   test_add_fiber ("/loop/L11-closed-from-inside-is-misuse", closed_from_inside);
   test_add_fiber ("/loop/nothing-is-left", nothing_left);

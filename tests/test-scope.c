@@ -452,6 +452,267 @@ test_hanging_deferred (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- releases are bounded --- */
+
+/* What ended by force, and after how long. */
+static gboolean
+closes_by_force (BelayScope **scope, gint64 milliseconds)
+{
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  return !belay_scope_close (scope, &failure) && g_error_matches (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT) &&
+         now_ms () - begin == milliseconds;
+}
+
+/* A child that was there before its release had suspended for the first time. */
+static gboolean
+spawn_and_yield (gpointer data, GError **error)
+{
+  belay_future_unref (belay_spawn (wait_func, NULL));
+  return belay_yield (error);
+}
+
+static gboolean
+spawn_and_iterate (gpointer data, GError **error)
+{
+  belay_future_unref (belay_spawn (wait_func, NULL));
+  for (guint i = 0; i < 20; i++)
+    g_main_context_iteration (NULL, FALSE);
+  return TRUE;
+}
+
+static gboolean
+test_child_before_first_wait (gpointer data, GError **error)
+{
+  BelayFunc funcs[] = { spawn_and_yield, spawn_and_iterate };
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+
+      belay_scope_set_release_timeout (scope, 200);
+      belay_scope_defer (scope, funcs[i], NULL);
+      g_assert_true (closes_by_force (&scope, 200));
+    }
+  return TRUE;
+}
+
+/* In real time: what polls lets no virtual time pass. */
+static gboolean
+poll_by_yield (gpointer data, GError **error)
+{
+  while (belay_yield (error))
+    ;
+  return FALSE;
+}
+
+static gboolean
+poll_by_checkpoint (gpointer data, GError **error)
+{
+  while (belay_checkpoint (error))
+    ;
+  return FALSE;
+}
+
+static gboolean
+poll_in_release (gpointer func, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  belay_scope_set_release_timeout (scope, 30);
+  belay_scope_defer (scope, func, NULL);
+  g_assert_false (belay_scope_close (&scope, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  return TRUE;
+}
+
+static void
+test_polling (void)
+{
+  const char *debug = g_getenv ("BELAY_DEBUG");
+
+  if (!g_test_subprocess ())
+    {
+      g_autofree char *kept = g_strdup (debug);
+
+      g_setenv ("BELAY_DEBUG", "", TRUE);
+      g_test_trap_subprocess (NULL, 20 * G_USEC_PER_SEC, 0);
+      g_setenv ("BELAY_DEBUG", kept, TRUE);
+      g_test_trap_assert_passed ();
+      return;
+    }
+  g_assert_cmpint (belay_run (poll_in_release, poll_by_yield), ==, 0);
+  g_assert_cmpint (belay_run (poll_in_release, poll_by_checkpoint), ==, 0);
+}
+
+/* A shield of the release's own, or of a child of it, does not hide its time. */
+static gboolean
+wait_in_shield (gpointer data, GError **error)
+{
+  belay_auto (BelayShield) shield = belay_shield ();
+
+  return belay_sleep (1, error) && wait_func (NULL, error);
+}
+
+static gboolean
+child_waits_in_shield (gpointer data, GError **error)
+{
+  return belay_await_ok (belay_spawn (wait_in_shield, NULL), error);
+}
+
+/* It ends waits only: what nobody waits for can still be started in a shield. */
+static gboolean
+start_in_shield (gpointer data, GError **error)
+{
+  if (!wait_func (NULL, error))
+    {
+      belay_auto (BelayShield) shield = belay_shield ();
+
+      *(BelayFuture **) data = thing_open_in ("a", 0);
+      return FALSE;
+    }
+  return TRUE;
+}
+
+static gboolean
+test_shield_in_release (gpointer data, GError **error)
+{
+  BelayFunc funcs[] = { wait_in_shield, child_waits_in_shield };
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+
+      belay_scope_set_release_timeout (scope, 100);
+      belay_scope_defer (scope, funcs[i], NULL);
+      g_assert_true (closes_by_force (&scope, 100));
+    }
+  {
+    BelayFuture *started = NULL;
+    belay_auto (BelayScope) scope = belay_scope_begin ();
+    belay_auto (Thing) thing = NULL;
+
+    belay_scope_set_release_timeout (scope, 100);
+    belay_scope_defer (scope, start_in_shield, &started);
+    g_assert_true (closes_by_force (&scope, 100));
+    thing = belay_await (started, error);
+    return thing != NULL;
+  }
+}
+
+/* A stored scope with a child that takes its time to end, closed in a release. */
+static gboolean
+close_scope (gpointer data, GError **error)
+{
+  BelayScope *scope = belay_scope_ref (data);
+
+  return belay_scope_close (&scope, error);
+}
+
+static gboolean
+close_and_note (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  close_scope (data, &failure);
+  thing_note ("%s", failure == NULL ? "closed" : failure->code == BELAY_ERROR_MISUSE ? "misuse" : "late");
+  return TRUE;
+}
+
+static gboolean
+test_close_in_release (gpointer data, GError **error)
+{
+  Child child = { "child", G_MAXINT64, 50 };
+  g_autoptr (GError) cancelled = NULL;
+  g_autoptr (BelayScope) stored = belay_scope_new ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  guint n_pending = belay_get_n_pending ();
+
+  belay_scope_adopt (stored, thing_new ("a"), NULL);
+  g_assert_true (belay_scope_spawn (stored, child_func, &child, NULL));
+  g_assert_true (belay_yield (error));
+  belay_scope_set_release_timeout (scope, 200);
+  belay_scope_defer (scope, close_scope, stored);
+  g_assert_true (closes_by_force (&scope, 200));
+  g_assert_true (belay_scope_is_cancelled (stored));
+  assert_log ("+a");
+  g_assert_cmpuint (belay_get_n_pending (), ==, n_pending + 1); /* what is left of it */
+  g_assert_false (close_scope (stored, &cancelled));
+  g_assert_error (cancelled, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  assert_log ("child:stopped -a");
+  return belay_yield (error);
+}
+
+/* Nor is a release held up by the close of another closer, nor by one that is done at another home. */
+static gboolean
+slow_to_close (gpointer data, GError **error)
+{
+  return belay_sleep (20, error) && close_scope (*(BelayScope **) data, error);
+}
+
+static gboolean
+test_close_each_other (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL, other = NULL;
+  g_autoptr (BelayScope) a = belay_scope_new (), b = belay_scope_new ();
+  g_autoptr (BelayFuture) closing = NULL;
+  gint64 begin = now_ms ();
+
+  belay_scope_set_release_timeout (a, 200);
+  belay_scope_set_release_timeout (b, 200);
+  belay_scope_defer (a, slow_to_close, &b);
+  belay_scope_defer (b, slow_to_close, &a);
+  closing = belay_spawn (close_scope, a);
+  g_assert_false (close_scope (b, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_false (belay_await_ok (belay_future_ref (closing), &other));
+  g_assert_error (other, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_cmpint (now_ms () - begin, ==, 200);
+  return TRUE;
+}
+
+static gboolean
+close_by_child (gpointer data, GError **error)
+{
+  return belay_await_ok (belay_spawn (close_and_note, data), error);
+}
+
+static gboolean
+test_close_from_child_of_release (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  belay_scope_defer (scope, close_by_child, scope);
+  expect_critical ("*closed from inside of its own close*");
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("misuse");
+  return TRUE;
+}
+
+/* A child of the release that closes a scope is no part of that scope's releases. */
+static gboolean
+close_with_rival (gpointer data, GError **error)
+{
+  g_autoptr (BelayFuture) rival = belay_spawn (close_and_note, data);
+
+  return close_scope (data, error) && belay_await_ok (belay_future_ref (rival), error);
+}
+
+static gboolean
+test_closers_in_one_release (gpointer data, GError **error)
+{
+  g_autoptr (BelayScope) stored = belay_scope_new ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  belay_scope_adopt (stored, thing_new_slow ("a", 10), NULL);
+  belay_scope_defer (scope, close_with_rival, stored);
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("+a -a a. closed");
+  return TRUE;
+}
+
 static gboolean
 test_one_reason (gpointer data, GError **error)
 {
@@ -1029,6 +1290,56 @@ test_for_object (gpointer data, GError **error)
   g_assert_cmpstr (thing_reasons (), ==, "a:left");
   assert_log ("-a a.");
   return TRUE;
+}
+
+/* A scope that is lent is not the borrower's to close. */
+static gboolean
+test_close_lent (gpointer data, GError **error)
+{
+  GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+
+  for (guint i = 0; i < 4; i++)
+    {
+      g_autoptr (GError) failure = NULL;
+      BelayScope *lent = i % 2 == 0 ? belay_scope_current () : belay_scope_for_object (object), *variable = lent;
+
+      expect_critical ("*is only lent*");
+      if (i < 2)
+        {
+          g_assert_false (belay_scope_close (&variable, &failure));
+          g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+        }
+      else
+        {
+          belay_release (&variable);
+          g_assert_false (belay_check (NULL));
+        }
+      g_assert_null (variable);
+      g_assert_true (belay_scope_adopt (lent, thing_new ("a"), error)); /* nothing was done to it */
+    }
+  g_object_unref (object);
+  return belay_sleep (1, error);
+}
+
+static gpointer
+ask_for_scope (gpointer object)
+{
+  return belay_scope_for_object (object);
+}
+
+static void
+test_for_object_threads (void)
+{
+  for (guint round = 0; round < 200; round++)
+    {
+      GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+      GThread *other = g_thread_new ("other", ask_for_scope, object);
+      BelayScope *scope = belay_scope_for_object (object);
+
+      g_assert_true (g_thread_join (other) == scope);
+      g_object_unref (object);
+    }
+  thing_drain ();
 }
 
 static void
@@ -1987,6 +2298,264 @@ test_threads (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- whose home ends --- */
+
+static BelayScope *
+scope_on (GMainContext *main_context)
+{
+  BelayScope *scope;
+
+  g_main_context_push_thread_default (main_context);
+  scope = belay_scope_new ();
+  g_main_context_pop_thread_default (main_context);
+  return scope;
+}
+
+/* What was scheduled there, and what is closed or dropped after that, is ended by force. */
+static void
+test_home_ends (void)
+{
+  for (guint i = 0; i < 3; i++) /* a new one may have the address of the old */
+    {
+      GMainContext *main_context = g_main_context_new ();
+      BelayScope *scope = scope_on (main_context), *late = scope_on (main_context);
+      Thing *thing = thing_new ("a");
+
+      belay_scope_adopt (scope, thing_new ("b"), NULL);
+      belay_scope_adopt (late, thing_new ("c"), NULL);
+      g_main_context_push_thread_default (main_context);
+      belay_release (&thing);
+      belay_release (&scope);
+      g_main_context_pop_thread_default (main_context);
+      g_assert_cmpuint (belay_get_n_pending (), ==, 1);
+      g_main_context_unref (main_context);
+      g_assert_cmpuint (belay_get_n_pending (), ==, 0);
+      assert_log ("+a +b +c !a !b");
+      assert_sunk ("its main context has ended before it began");
+      expect_critical ("*dropped without being closed*");
+      belay_scope_unref (late);
+      assert_log ("!c");
+    }
+}
+
+static gboolean
+close_without_home (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  BelayScope *scope = data;
+
+  g_assert_false (belay_scope_close (&scope, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  return TRUE;
+}
+
+static void
+test_close_without_home (void)
+{
+  GMainContext *main_context = g_main_context_new ();
+  BelayScope *scope = scope_on (main_context);
+  int destroyed = 0;
+
+  belay_scope_adopt (scope, thing_new ("a"), NULL);
+  g_assert_true (belay_scope_spawn (scope, note_func, &destroyed, count_destroyed));
+  g_main_context_unref (main_context);
+  g_assert_cmpint (destroyed, ==, 1);
+  assert_sunk ("its main context has ended before it began");
+  g_assert_cmpint (belay_run (close_without_home, scope), ==, 0);
+  assert_log ("+a !a");
+}
+
+/* --- what outlives its fiber --- */
+
+static gboolean
+keep_scope (gpointer data, GError **error)
+{
+  BelayScope **place = data;
+
+  *place = belay_scope_begin ();
+  belay_scope_adopt (*place, thing_new ("a"), NULL);
+  belay_scope_defer (*place, note_and_fail, "b");
+  return belay_scope_spawn (*place, wait_func, NULL, NULL);
+}
+
+static gboolean
+test_scope_outlives_fiber (gpointer data, GError **error)
+{
+  BelayScope *kept = NULL;
+  g_autoptr (GError) failure = NULL, closing = NULL;
+
+  expect_critical ("*test-scope.c:* was not closed before the end of its fiber*");
+  failure = thing_outcome (keep_scope, &kept);
+  g_assert_nonnull (failure);
+  g_assert_true (g_str_has_suffix (failure->message, "b failed"));
+  assert_log ("+a b -a");
+  belay_scope_cancel (kept, "nobody is there");
+  g_assert_true (belay_sleep (1, error));
+  g_assert_false (belay_scope_close (&kept, &closing));
+  g_assert_cmpstr (closing->message, ==, "b failed");
+  return TRUE;
+}
+
+/* Nor does a time-out or a shield reach a later fiber, be it at the same address. */
+static BelayTimeout *kept_timeout;
+static BelayShield *kept_shield;
+
+static gboolean
+keep_small_limits (gpointer data, GError **error)
+{
+  kept_timeout = belay_timeout (5);
+  kept_shield = belay_shield ();
+  return TRUE;
+}
+
+static gboolean
+release_kept (gpointer data, GError **error)
+{
+  expect_critical ("*belongs to the block and the fiber that made it*");
+  belay_release (&kept_timeout);
+  expect_critical ("*belongs to the block and the fiber that made it*");
+  belay_release (&kept_shield);
+  return belay_sleep (10, error);
+}
+
+static gboolean
+test_limits_outlive_fiber (gpointer data, GError **error)
+{
+  expect_critical ("*BelayShield was not left*");
+  expect_critical ("*BelayTimeout was not left*");
+  g_assert_true (belay_await_ok (belay_spawn (keep_small_limits, NULL), error));
+  return belay_await_ok (belay_spawn (release_kept, NULL), error);
+}
+
+static BelayFuture *own_future;
+
+static gboolean
+await_itself (gpointer data, GError **error)
+{
+  return belay_yield (error) && belay_await_ok (belay_future_ref (own_future), error);
+}
+
+static gboolean
+test_awaits_itself (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  own_future = belay_spawn (await_itself, NULL);
+  expect_critical ("*awaits its own end*");
+  g_assert_false (belay_await_ok (own_future, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  return TRUE;
+}
+
+static gboolean
+never_started (gpointer data, GError **error)
+{
+  g_assert_not_reached ();
+}
+
+/* Nothing starts in a scope around which all is cancelled, and it says so. */
+static gboolean
+test_spawn_in_cancelled_outer (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) outer = belay_scope_begin ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  g_autoptr (BelayFuture) member = NULL;
+  int destroyed = 0;
+
+  g_assert_false (belay_scope_is_cancelled (scope));
+  belay_scope_cancel (outer, "enough");
+  g_assert_true (belay_scope_is_cancelled (scope));
+  g_assert_false (belay_scope_spawn (scope, never_started, &destroyed, count_destroyed));
+  g_assert_cmpint (destroyed, ==, 1);
+  member = belay_scope_spawn_value (scope, call_func, note_func, NULL, NULL);
+  g_assert_error (belay_future_get_error (member), G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+    belay_auto (BelayScope) inner = belay_scope_begin ();
+
+    g_assert_false (belay_scope_is_cancelled (inner)); /* shielded */
+    g_assert_true (belay_scope_close (&inner, error));
+  }
+  return TRUE;
+}
+
+/* After the last child nothing starts, not even before the closer has noticed that it went. */
+typedef struct
+{
+  BelayScope   *scope;
+  BelayPromise *promise;
+} LastChild;
+
+static gboolean
+await_promise (gpointer data, GError **error)
+{
+  LastChild *last = data;
+
+  return belay_await_ok (belay_promise_get_future (last->promise), error);
+}
+
+static gboolean
+spawn_behind_last (gpointer data, GError **error)
+{
+  LastChild *last = data;
+  int destroyed = 0;
+
+  if (!belay_sleep (1, error))
+    return FALSE;
+  belay_promise_resolve (last->promise);
+  if (!belay_yield (error)) /* the child ends, then comes this, then the closer */
+    return FALSE;
+  g_assert_false (belay_scope_spawn (last->scope, never_started, &destroyed, count_destroyed));
+  g_assert_cmpint (destroyed, ==, 1);
+  return TRUE;
+}
+
+static gboolean
+test_spawn_behind_last (gpointer data, GError **error)
+{
+  BelayScope *scope = belay_scope_new ();
+  g_autoptr (BelayPromise) promise = belay_promise_new ();
+  LastChild last = { scope, promise };
+  BelayFuture *spawning = belay_spawn (spawn_behind_last, &last);
+
+  g_assert_true (belay_scope_spawn (scope, await_promise, &last, NULL));
+  return belay_scope_close (&scope, error) && belay_await_ok (spawning, error);
+}
+
+/* Asked for on a thread while the fiber nests limits, and cancelled though that thread cannot look around the scope. */
+static gpointer
+get_cancellable (gpointer scope)
+{
+  return g_object_ref (belay_scope_get_cancellable (scope));
+}
+
+static gboolean
+test_cancellable_on_thread (gpointer data, GError **error)
+{
+  g_autoptr (GCancellable) cancellable = NULL;
+  belay_auto (BelayScope) outer = belay_scope_begin ();
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  GThread *thread;
+
+  belay_scope_cancel (outer, "enough");
+  g_assert_false (belay_sleep (1, NULL));
+  thread = g_thread_new ("getter", get_cancellable, scope);
+  for (guint i = 0; i < 1000; i++)
+    {
+      belay_auto (BelayTimeout) limit = belay_timeout (1000);
+
+      belay_checkpoint (NULL);
+    }
+  cancellable = g_thread_join (thread);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+
+    g_assert_true (belay_yield (error));
+  }
+  g_assert_true (g_cancellable_is_cancelled (cancellable));
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -2004,6 +2573,13 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L6-release-is-shielded", test_release_is_shielded);
   thing_add_test ("/scope/L6-cancelled-while-it-releases", test_cancelled_in_release);
   thing_add_test ("/scope/L7-hanging-releases-are-bounded", test_hanging_deferred);
+  thing_add_test ("/scope/L7-child-that-runs-before-its-release-waits", test_child_before_first_wait);
+  thing_add_plain_test ("/scope/L7-release-that-polls", test_polling);
+  thing_add_test ("/scope/L7-shield-in-a-release", test_shield_in_release);
+  thing_add_test ("/scope/L7-close-in-a-release", test_close_in_release);
+  thing_add_test ("/scope/L7-scopes-that-close-each-other", test_close_each_other);
+  thing_add_test ("/scope/L11-close-from-a-child-of-its-release", test_close_from_child_of_release);
+  thing_add_test ("/scope/L11-closers-in-one-release", test_closers_in_one_release);
   thing_add_test ("/scope/L8-one-reason", test_one_reason);
   thing_add_test ("/scope/L8-reasons-of-a-fibers-scope", test_reasons);
   thing_add_test ("/scope/L9-site-of-an-entry", test_site);
@@ -2027,7 +2603,14 @@ main (int argc, char **argv)
   thing_add_test ("/scope/L17-dropped-is-reported-and-closed", test_dropped);
   thing_add_test ("/scope/L17-dropped-lexical", test_dropped_lexical);
   thing_add_plain_test ("/scope/L17-dropped-outside-a-fiber", test_dropped_outside);
+  thing_add_test ("/scope/L17-outlives-its-fiber", test_scope_outlives_fiber);
+  thing_add_test ("/scope/L17-limits-that-outlive-their-fiber", test_limits_outlive_fiber);
+  thing_add_test ("/scope/fiber-that-awaits-itself", test_awaits_itself);
+  thing_add_plain_test ("/scope/L15-home-ends", test_home_ends);
+  thing_add_plain_test ("/scope/L15-close-whose-home-has-ended", test_close_without_home);
   thing_add_test ("/scope/for-object", test_for_object);
+  thing_add_test ("/scope/what-is-lent-is-not-closed", test_close_lent);
+  thing_add_plain_test ("/scope/for-object-on-two-threads", test_for_object_threads);
   thing_add_plain_test ("/scope/for-object-outside-a-fiber", test_for_object_outside);
   thing_add_test ("/cancel/L19-is-a-level", test_cancel_is_a_level);
   thing_add_test ("/cancel/L19-before-entering", test_cancel_before_entering);
@@ -2048,6 +2631,7 @@ main (int argc, char **argv)
   thing_add_test ("/deadline/L24-children-have-it", test_children_have_the_deadline);
   thing_add_test ("/cancellable/cancelled-with-the-scope", test_cancellable);
   thing_add_test ("/cancellable/cancelled-with-what-is-around", test_cancellable_of_inner);
+  thing_add_test ("/cancellable/asked-for-on-a-thread", test_cancellable_on_thread);
   thing_add_test ("/group/L26-close-waits-for-all", test_joins);
   thing_add_test ("/group/L26-a-fiber-waits-for-its-children", test_fiber_joins);
   thing_add_test ("/group/L26-left-group-is-cancelled-and-joined", test_left_group);
@@ -2063,6 +2647,8 @@ main (int argc, char **argv)
   thing_add_test ("/group/L10-cancelled-while-it-joins", test_cancelled_in_join);
   thing_add_test ("/group/L28-spawn-while-closing", test_spawn_while_closing);
   thing_add_test ("/group/L28-spawn-after-close", test_spawn_after_close);
+  thing_add_test ("/group/L28-spawn-behind-the-last-child", test_spawn_behind_last);
+  thing_add_test ("/group/L28-spawn-in-what-is-cancelled-from-around", test_spawn_in_cancelled_outer);
   thing_add_test ("/group/L28-data-is-destroyed-once", test_data_destroyed);
   thing_add_test ("/group/spawn-value", test_spawn_value);
   thing_add_test ("/group/destroy-of-what-never-ran", test_destroy_of_unstarted);

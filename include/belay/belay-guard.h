@@ -110,7 +110,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_release (gpointer variable);
  * belay_check:
  * @error: return location for a #GError
  *
- * Takes the errors of guards that were left, so far, in the innermost scope: %FALSE with the first when there are any.
+ * Takes the errors that the innermost scope has so far, %FALSE with the first when there are any: those of guards that
+ * were left, and the failures of its members (belay_scope_spawn()), which its close then does not report again.
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_check (GError **error);
 

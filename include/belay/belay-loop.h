@@ -27,7 +27,7 @@ BELAY_AVAILABLE_IN_1_0 GMainContext *belay_loop_get_context (BelayLoop *loop);
  * the future is dropped, or the wait for it is cancelled, the fiber is cancelled.
  *
  * Suspends: never. Cancellation: nothing starts in a cancelled scope. Threads: any. Errors: those of @func;
- * %G_IO_ERROR_CLOSED.
+ * %G_IO_ERROR_CLOSED. A failure that nobody waits for goes to the sink, and the loop's other fibers go on.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_loop_spawn (BelayLoop *loop, BelayFunc func, gpointer data, GDestroyNotify destroy) BELAY_USE_RESULT;
 

@@ -18,10 +18,11 @@ typedef struct _BelayPlain             BelayPlain;
 /**
  * BelayResourceInterface:
  * @close: ends it gracefully. Runs in a fiber of the resource's home, shielded from cancellation and bounded by the
- *   release deadline, and may wait. @reason says why; whatever is uncommitted is discarded. Called once.
+ *   release deadline, and may wait. Its time begins at its first checkpoint. @reason says why; whatever is uncommitted
+ *   is discarded. Called once.
  * @commit: (nullable): makes what was done with it last. Belay closes it afterwards. %NULL: nothing to commit.
  * @abandon: (nullable): ends it by force. Never blocks, never fails, callable from any thread. Called when @close
- *   did not end by the release deadline, or could not be run at all.
+ *   did not end by the release deadline, or could not be run at all, since its main context has ended, say.
  *
  * What each resource means by its verbs. A #GObject implements it; a plain struct has a #BelayPlainClass.
  */
@@ -114,7 +115,7 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_resource_future (gpointer resource) BE
  * cancelled cancels @func and returns at once; a resource that is made too late is closed.
  *
  * Suspends: never itself. Cancellation: nothing starts in a cancelled scope. Threads: in a fiber or on a thread
- * with a main context. Errors: those of @func.
+ * with a main context. Errors: those of @func; %BELAY_ERROR_MISUSE when what it returned is no resource.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open (BelayValueFunc func, gpointer data) BELAY_USE_RESULT;
 

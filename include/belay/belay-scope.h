@@ -18,7 +18,9 @@ G_BEGIN_DECLS
  * fiber's body too. Left without a word it cancels its children. A *stored* scope, from belay_scope_new(), interrupts
  * only what it owns.
  *
- * A reference is not an owner: the last one dropped on a scope that was never closed is a mistake that is reported.
+ * A reference is not an owner: the last one dropped on a scope that was never closed is a mistake that is reported. So is
+ * a lexical scope that is still open when its fiber ends: it is closed there. Where the main context of a scope's home has
+ * ended, what the scope owned is ended by force.
  */
 #define BELAY_TYPE_SCOPE (belay_scope_get_type ())
 
@@ -35,13 +37,16 @@ BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_new      (void) BELAY_USE_RESULT;
  * belay_scope_for_object:
  * @object: an object
  *
- * A stored scope that lives with @object: when the object goes, the scope is cancelled and closed.
+ * A stored scope that lives with @object: when the object goes, the scope is cancelled and closed. Nobody else can close
+ * it. Its home is that of the first call.
+ *
+ * Suspends: never. Cancellation: none. Threads: any, also several at once. Errors: none.
  *
  * Returns: (transfer none): the scope, made at the first call
  */
 BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_for_object (GObject *object);
 
-/* The innermost scope of the calling fiber (borrowed); NULL outside a fiber. */
+/* The innermost scope of the calling fiber, lent, and not to be closed; NULL outside a fiber. */
 BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_current    (void);
 
 /**
@@ -82,11 +87,12 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_defer (BelayScope *scope, BelayFunc 
  *
  * Starts a fiber that belongs to the group: if it fails, the other members and the body are cancelled, and closing
  * the scope reports the failure. While a child lives one can spawn, also during the close; after it, and in a scope
- * that is cancelled, nothing starts.
+ * that is cancelled, or inside of one that is, nothing starts.
  *
  * Suspends: never. Cancellation: see above. Threads: any; the fiber runs on the scope's home. Errors: none here.
  *
- * Returns: %TRUE when it was started
+ * Returns: %TRUE when it was accepted. A cancellation or the end of the time before it comes to run, and on another
+ * thread than the scope's home a cancellation of what is around the scope, still keep @func from being called.
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNotify destroy);
 /* The same for a function that makes a value, given by the future; @destroy frees a value that nobody took. */
@@ -107,15 +113,22 @@ typedef gboolean (*BelayChainFunc) (BelayFuture *done, gpointer data, GError **e
 
 /**
  * belay_scope_then:
- * @scope: a stored scope
+ * @scope: a scope, as a rule a stored one
  * @future: (transfer full): a future
  * @func: called when the outcome is known, resolved or rejected
  * @data: handed to @func
  *
  * Callback code whose owner is a scope: @func is never called after the scope began to close or was cancelled, so
- * that @data may be the widget that owns the scope. What @future would have given is then released.
+ * that @data may be the widget that owns the scope. What @future would have given is then released. Work that uses
+ * memory of the caller's is asked to end, and the close of the scope waits until it has; when that is over already, the
+ * end of the program does.
  *
- * Suspends: never. Cancellation: by the scope. Threads: any. Errors: what @func fails with fails the scope.
+ * A @func that fails cancels the scope, as a member of the group that fails does, and for a stored scope nobody is told
+ * before it is closed: its other chains are dropped without a word, and none is called again. Return %TRUE for what
+ * should not end the owner's other work.
+ *
+ * Suspends: never. Cancellation: by the scope; the end of its time alone does not keep @func from being called.
+ * Threads: any. Errors: what @func fails with fails the scope.
  */
 BELAY_AVAILABLE_IN_1_0 void belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, gpointer data);
 
@@ -130,26 +143,38 @@ BELAY_AVAILABLE_IN_1_0 void belay_scope_then (BelayScope *scope, BelayFuture *fu
  * Suspends: never. Threads: any. Errors: none.
  */
 BELAY_AVAILABLE_IN_1_0 void     belay_scope_cancel       (BelayScope *scope, const char *reason);
+/* Whether it, or what is around it up to a shield, is cancelled. Threads: any; elsewhere than at home, itself alone. */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_is_cancelled (BelayScope *scope);
-/* Sets when its time is up, from now; a negative number: never. An outer deadline that is earlier stays in force. */
+/*
+ * Sets when its time is up, from now; a negative number: never. An outer deadline that is earlier stays in force. From then
+ * on checkpoints fail; nothing is cancelled: neither its GCancellable nor its chains. Threads: any.
+ */
 BELAY_AVAILABLE_IN_1_0 void     belay_scope_set_timeout  (BelayScope *scope, gint64 milliseconds);
-/* How long a release in this scope may take before it is forced; 5 s unless told, negative: for ever. */
+/* How long a release in this scope may take before it is forced; 5 s unless told, negative: for ever. Threads: any. */
 BELAY_AVAILABLE_IN_1_0 void     belay_scope_set_release_timeout (BelayScope *scope, gint64 milliseconds);
-/* For GIO's functions: cancelled with the scope. (transfer none), valid while the scope is. */
+/*
+ * For GIO's functions: cancelled with the scope or with what is around it, not by a deadline: bound such a call by what
+ * awaits it. (transfer none), valid while the scope is. Threads: any; elsewhere than at home it may hear a moment later of
+ * what is around the scope.
+ */
 BELAY_AVAILABLE_IN_1_0 GCancellable *belay_scope_get_cancellable (BelayScope *scope);
 
 /**
  * belay_scope_close:
- * @scope: the address of a variable that holds a scope; it is %NULL afterwards
+ * @scope: (transfer full): the address of a variable that holds a scope; it is %NULL afterwards
  * @error: return location for a #GError
  *
- * Waits for the children, then releases what the scope owns, newest first, all of it whatever fails. Every other
- * close of the same scope waits for the first and has the same result.
+ * Waits for the children and for chained work that uses memory of its caller's, then releases what the scope owns, newest
+ * first, all of it whatever fails. Every other close of the same scope waits for the first and has the same result. A scope
+ * that is only lent (belay_scope_current(), belay_scope_for_object()) is not closed.
  *
  * Suspends: yes. Cancellation: the children are interrupted, the releases are shielded; a cancellation that the
- * body or a child's join observed is the result. Threads: in a fiber; elsewhere the close is scheduled.
- * Errors: the first failure of a child, of the body (belay_check()) or of a release; the message says how many more
- * there are, and belay_scope_get_errors() has them all.
+ * body or a child's join observed is the result. What bounds the closer's own time bounds the wait for the children of a
+ * lexical scope, which are inside of it; not that for a stored scope's. Threads: in a fiber; elsewhere the close is
+ * scheduled. Errors: the first failure of a child, of the body (belay_check()) or of a release; the message says how many
+ * more there are, and belay_scope_get_errors() has them all. %BELAY_ERROR_RELEASE_TIMEOUT when it is a release that closes
+ * the scope, and its time is up: the scope is cancelled then, and goes on closing without the caller.
+ * %BELAY_ERROR_MISUSE from inside of its own close, for a scope that is lent, and for one of its own fibers.
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_close (BelayScope **scope, GError **error);
 
@@ -179,7 +204,8 @@ BELAY_AVAILABLE_IN_1_0 gboolean      belay_timeout_expired (BelayTimeout *timeou
  * belay_shield:
  *
  * A guard in whose block neither the cancellation nor the deadline of what is around it is observed; that of what is
- * inside it is. The first checkpoint after it sees what is pending.
+ * inside it is. The first checkpoint after it sees what is pending. It does not hide the deadline of a release that it is
+ * in from a wait, only from what starts something.
  */
 BELAY_AVAILABLE_IN_1_0 BelayShield *belay_shield (void) BELAY_USE_RESULT;
 

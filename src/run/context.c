@@ -16,7 +16,7 @@
  *   2. Other threads push to `remote`, a stack of items that the home thread takes whole and reverses. A wake-up is
  *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls.
  *   3. The GMainContext owns the source, the source owns a reference to the context; the context's pointer back is
- *      weak and cleared under `lock` when the source goes.
+ *      weak and cleared under `lock` when the source goes. Fibers that had not begun by then end, without a stack.
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
@@ -347,6 +347,33 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
+/* Nobody runs it any more: fibers that never began end here, so that what they were to do can be done by force. */
+static void
+end_unstarted (BelayContext *self)
+{
+  take_remote (self);
+  while (self->head != NULL)
+    {
+      BelayItem *item = self->head;
+      BelayFiber *fiber = (BelayFiber *) ((char *) item - G_STRUCT_OFFSET (BelayFiber, item));
+
+      self->head = item->next;
+      if (item->run == NULL && fiber->stack == NULL)
+        fiber->entry (fiber);
+    }
+}
+
+gboolean
+belay_context_has_ended (BelayContext *self)
+{
+  gboolean ended;
+
+  g_mutex_lock (&self->lock);
+  ended = self->main_context == NULL;
+  g_mutex_unlock (&self->lock);
+  return ended;
+}
+
 static void
 context_finalize (GSource *source)
 {
@@ -359,6 +386,7 @@ context_finalize (GSource *source)
   self->source = NULL;
   g_mutex_unlock (&self->lock);
   g_mutex_unlock (&contexts_lock);
+  end_unstarted (self);
   belay_context_unref (self);
 }
 

@@ -75,6 +75,8 @@ void          belay_context_unref        (BelayContext *context);
 /* A job on the workers, whose result comes here: a reference too. */
 void          belay_context_add_job      (BelayContext *context);
 void          belay_context_remove_job   (BelayContext *context);
+/* TRUE when its GMainContext is gone: nothing runs there any more. */
+gboolean      belay_context_has_ended    (BelayContext *context);
 /* From any thread. */
 void          belay_context_push_remote  (BelayContext *context, BelayItem *item);
 /* TRUE on a thread whose queue is being run, or that owns a main context with fibers. */

@@ -287,12 +287,22 @@ belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
     wait_for_fire (self);
 }
 
+static G_NO_INLINE gboolean
+fail_own_future (BelayFiber *self, GError **error)
+{
+  g_critical ("the fiber from %s awaits its own end", self->site != NULL ? self->site : "?");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a fiber cannot wait for itself");
+  return FALSE;
+}
+
 /* An interruption counts as observed when the wait fails with it, and not when the outcome came all the same. */
 static gboolean
 await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError **error)
 {
   BelayStack *stack = self->stack;
 
+  if (G_UNLIKELY (future == &self->future))
+    return fail_own_future (self, error);
   do
     {
       stack->fired = FALSE;
@@ -424,7 +434,10 @@ belay_fiber_refuse (void)
   BelayFuture *refused;
   GError *error = NULL;
 
-  if (self == NULL || G_LIKELY (belay_limit_check (self, NULL, &error)))
+  if (self == NULL ||
+      G_LIKELY (self->stack->epoch == atomic_load_explicit (&belay_limit_epoch, memory_order_acquire) &&
+                self->stack->deadline == G_MAXINT64) ||
+      belay_limit_may_start (self, &error))
     return NULL;
   refused = belay_future_new_error (error);
   atomic_init (&refused->flags, BELAY_FUTURE_SEEN); /* every checkpoint says the same: it need not go to the sink */

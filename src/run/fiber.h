@@ -16,7 +16,7 @@ struct _BelayLimit
   BelayLimit  *outer;
   BelayFiber  *fiber;            /* whose stack it is on; NULL: a stored scope's */
   _Atomic (gint64) deadline;     /* its own; G_MAXINT64: none */
-  gint64       allowance;        /* µs from the first suspension inside, which makes it the deadline; G_MAXINT64: none */
+  gint64       allowance;        /* µs from the first checkpoint inside, which makes it the deadline; G_MAXINT64: none */
   _Atomic (char *) reason;       /* why it was cancelled */
   void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
   atomic_bool  cancelled;
@@ -146,12 +146,21 @@ void        belay_limit_pop       (BelayFiber *fiber, BelayLimit *limit);
 /* TRUE when this call was the first to cancel. */
 gboolean    belay_limit_cancel    (BelayLimit *limit, const char *reason);
 gboolean    belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error);
-/* The fiber is about to suspend: allowances begin. */
+/* The fiber is about to suspend, or at a checkpoint: allowances begin. */
 void        belay_limit_begin_allowances (BelayFiber *fiber);
+/*
+ * The next limit outwards that counts for what is inside of @limit. Past a user's shield, from where *@inout_shielded is
+ * TRUE, that is the release around it, and of that only the time counts.
+ */
+BelayLimit *belay_limit_next      (BelayLimit *limit, gboolean *inout_shielded);
 /* Whether an interruptible wait of the fiber must end now; brings its effective deadline up to date. */
 gboolean    belay_limit_interrupts (BelayFiber *fiber);
 /* The same, by the fiber itself, before it knows whether its wait will fail: a release whose time is up is told now. */
 gboolean    belay_limit_notice     (BelayFiber *fiber);
+/* When the release must be over that the fiber is in, by itself or as a child; G_MAXINT64: never, or there is none. */
+gint64      belay_limit_release_deadline (BelayFiber *fiber);
+/* TRUE when that time has come; a release of the fiber's own is told. */
+gboolean    belay_limit_expire_release (BelayFiber *fiber);
 /* The caller pokes the fibers inside. */
 void        belay_limit_set_deadline (BelayLimit *limit, gint64 deadline);
 /* TRUE when the limit or what is outside of it is cancelled. From any thread. */
@@ -170,6 +179,9 @@ belay_limit_check (BelayFiber *fiber, const char *site, GError **error)
     return TRUE;
   return belay_limit_check_slow (fiber, site, error);
 }
+
+/* The slow part of a check before something starts that is not waited for here: a shield hides all from that. */
+gboolean    belay_limit_may_start (BelayFiber *fiber, GError **error);
 
 /* NULL, or a rejected future when the calling fiber is cancelled or past its deadline: then nothing may start. */
 BelayFuture *belay_fiber_refuse (void);

@@ -5,7 +5,9 @@
  * Words. A *limit* says that what is inside of it is cancelled, or has no more time. Limits are linked outwards: those of
  * a fiber from its innermost to its *root*, from there to the limit of the scope that owns the fiber, and so on to the
  * root of the program. A *shield* is a limit past which a checkpoint does not look. A limit is *effective* for a fiber
- * when it lies on that way.
+ * when it lies on that way. A *release's* limit is a shield with an *allowance*: a time that begins with the first look
+ * at it. No shield hides that time from what is inside of the release: it is effective past the shields of users, where it
+ * ends waits. Work may still start there that nobody waits for, such as what an abandon hands to a worker.
  *
  * Looking all the way out at each checkpoint would be slow, and telling every fiber of every cancellation would need
  * locks. So there is one counter for the program, the *epoch*, that each cancellation or change of a deadline advances.
@@ -16,7 +18,9 @@
  *   1. A limit lives longer than every fiber and limit inside of it.
  *   2. `cancelled` is set once and never unset. The first reason is kept.
  *   3. stack->epoch == epoch implies that no effective limit is cancelled and that stack->deadline is the least
- *      effective deadline. 0 is no epoch: it makes the next checkpoint look.
+ *      effective deadline. 0 is no epoch: it makes the next checkpoint look. It stays 0 while an allowance of the
+ *      fiber's has not begun, and what else runs inside of a release has looked before: so when an allowance becomes a
+ *      deadline, nobody has an older epoch who is inside of it.
  *   4. `observed` is written by the fiber that the limit is pushed on, or not at all.
  */
 #include "run/fiber.h"
@@ -43,16 +47,22 @@ belay_limit_push (BelayFiber *fiber, BelayLimit *limit)
   limit->saved_deadline = stack->deadline;
   limit->saved_epoch = stack->epoch;
   stack->limit = limit;
-  if (limit->allowance != G_MAXINT64)
-    stack->allowed = TRUE;
-  if (G_UNLIKELY (atomic_load_explicit (&limit->cancelled, memory_order_relaxed)))
+  if (limit->owns)
+    {
+      stack->deadline = deadline;
+      if (limit->allowance != G_MAXINT64)
+        {
+          stack->allowed = TRUE;
+          stack->epoch = 0;
+        }
+      else
+        {
+          stack->epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
+        }
+    }
+  else if (G_UNLIKELY (limit->shield || atomic_load_explicit (&limit->cancelled, memory_order_relaxed)))
     {
       stack->epoch = 0;
-    }
-  else if (limit->shield)
-    {
-      stack->epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
-      stack->deadline = deadline;
     }
   else
     {
@@ -109,28 +119,74 @@ belay_limit_set_deadline (BelayLimit *limit, gint64 deadline)
 }
 
 /*
- * A release that never suspends needs no bound, since nothing could end it, and most are such; so the clock is read when
- * one first does, and for seconds the coarse one will do.
+ * A release that never comes to a checkpoint needs no bound, since nothing could end it, and most are such; so the clock
+ * is read when one first does, and for seconds the coarse one will do.
  */
-void
-belay_limit_begin_allowances (BelayFiber *fiber)
+static gint64
+begin_allowance (BelayLimit *limit)
+{
+  gint64 now = limit->allowance >= G_USEC_PER_SEC ? belay_clock_after_now () : belay_now ();
+
+  atomic_store_explicit (&limit->deadline, limit->allowance + now, memory_order_relaxed);
+  limit->allowance = G_MAXINT64;
+  return now;
+}
+
+/* Returns the time, if the clock was read, else 0. */
+static gint64
+begin_allowances (BelayFiber *fiber)
 {
   BelayStack *stack = fiber->stack;
-  gint64 after_now = belay_clock_after_now ();
+  gint64 now = 0;
 
   stack->allowed = FALSE;
   for (BelayLimit *limit = stack->limit; limit != NULL && limit->fiber == fiber; limit = limit->outer)
-    {
-      limit->saved_epoch = 0;
-      if (limit->allowance != G_MAXINT64)
-        {
-          atomic_store_explicit (&limit->deadline, limit->allowance + (limit->allowance >= G_USEC_PER_SEC ? after_now : belay_now ()),
-                                 memory_order_relaxed);
-          limit->allowance = G_MAXINT64;
-        }
-    }
-  stack->epoch = 0;
-  look (stack);
+    if (limit->allowance != G_MAXINT64)
+      now = begin_allowance (limit);
+  return now;
+}
+
+void
+belay_limit_begin_allowances (BelayFiber *fiber)
+{
+  begin_allowances (fiber);
+  look (fiber->stack);
+}
+
+/* The release that the fiber is in, by itself or as a child. */
+static BelayLimit *
+release_around (BelayFiber *fiber)
+{
+  BelayLimit *limit = fiber->stack->limit;
+
+  while (limit != NULL && !limit->owns)
+    limit = limit->outer;
+  return limit;
+}
+
+gint64
+belay_limit_release_deadline (BelayFiber *fiber)
+{
+  BelayLimit *release = release_around (fiber);
+
+  if (G_LIKELY (release == NULL))
+    return G_MAXINT64;
+  if (fiber->stack->allowed)
+    belay_limit_begin_allowances (fiber);
+  return atomic_load_explicit (&release->deadline, memory_order_relaxed);
+}
+
+BelayLimit *
+belay_limit_next (BelayLimit *limit, gboolean *inout_shielded)
+{
+  if (limit->owns)
+    return NULL;
+  *inout_shielded |= limit->shield;
+  limit = limit->outer;
+  if (G_UNLIKELY (*inout_shielded))
+    while (limit != NULL && !limit->owns)
+      limit = limit->outer;
+  return limit;
 }
 
 /* Looks all the way out. Returns the innermost cancelled limit, else NULL, and then invariant 3 holds. */
@@ -139,26 +195,34 @@ look (BelayStack *stack)
 {
   guint epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
   gint64 least = G_MAXINT64;
+  gboolean shielded = FALSE;
 
   if (stack->epoch == epoch)
     return NULL;
-  for (BelayLimit *limit = stack->limit; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+  for (BelayLimit *limit = stack->limit; limit != NULL; limit = belay_limit_next (limit, &shielded))
     {
-      gint64 deadline = atomic_load_explicit (&limit->deadline, memory_order_acquire);
-
-      if (atomic_load_explicit (&limit->cancelled, memory_order_acquire))
+      if (!shielded && atomic_load_explicit (&limit->cancelled, memory_order_acquire))
         return limit;
-      least = MIN (least, deadline);
+      if (G_UNLIKELY (limit->allowance != G_MAXINT64)) /* by a fiber that the release runs in a main loop of its own */
+        begin_allowance (limit);
+      least = MIN (least, atomic_load_explicit (&limit->deadline, memory_order_acquire));
     }
   stack->deadline = least;
   stack->epoch = epoch;
   return NULL;
 }
 
+/* @now: a time that was read just before, else 0. */
+static inline gboolean
+is_late_at (gint64 deadline, gint64 now)
+{
+  return deadline != G_MAXINT64 && (now != 0 ? now : belay_clock_after_now ()) >= deadline && belay_now () >= deadline;
+}
+
 static inline gboolean
 is_late (gint64 deadline)
 {
-  return deadline != G_MAXINT64 && belay_clock_after_now () >= deadline && belay_now () >= deadline;
+  return is_late_at (deadline, 0);
 }
 
 /* The outermost effective limit whose time is up: the one that reports it as its own. */
@@ -167,8 +231,9 @@ find_late (BelayStack *stack)
 {
   gint64 now = belay_now ();
   BelayLimit *found = NULL;
+  gboolean shielded = FALSE;
 
-  for (BelayLimit *limit = stack->limit; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+  for (BelayLimit *limit = stack->limit; limit != NULL; limit = belay_limit_next (limit, &shielded))
     if (atomic_load_explicit (&limit->deadline, memory_order_relaxed) <= now)
       found = limit;
   return found;
@@ -192,8 +257,12 @@ gboolean
 belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
 {
   BelayStack *stack = fiber->stack;
-  BelayLimit *limit = look (stack);
+  BelayLimit *limit;
+  gint64 now = 0;
 
+  if (G_UNLIKELY (stack->allowed))
+    now = begin_allowances (fiber);
+  limit = look (stack);
   if (G_UNLIKELY (limit != NULL))
     {
       observe (fiber, limit, BELAY_REASON_CANCELLED);
@@ -201,7 +270,7 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
                            atomic_load_explicit (&limit->reason, memory_order_acquire));
       return FALSE;
     }
-  if (G_UNLIKELY (is_late (stack->deadline)))
+  if (G_UNLIKELY (is_late_at (stack->deadline, now)))
     {
       observe (fiber, find_late (stack), BELAY_REASON_DEADLINE);
       g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out%s%s", site != NULL ? " at " : "",
@@ -209,6 +278,25 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
       return FALSE;
     }
   return TRUE;
+}
+
+gboolean
+belay_limit_may_start (BelayFiber *fiber, GError **error)
+{
+  BelayStack *stack = fiber->stack;
+
+  if (G_UNLIKELY (stack->allowed))
+    begin_allowances (fiber);
+  if (look (stack) == NULL)
+    {
+      gint64 least = G_MAXINT64;
+
+      for (BelayLimit *limit = stack->limit; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+        least = MIN (least, atomic_load_explicit (&limit->deadline, memory_order_acquire));
+      if (!is_late (least))
+        return TRUE;
+    }
+  return belay_limit_check_slow (fiber, NULL, error);
 }
 
 gboolean
@@ -230,6 +318,18 @@ belay_limit_notice (BelayFiber *fiber)
   late = find_late (stack);
   if (late != NULL && late->fiber == fiber && late->expired != NULL)
     observe (fiber, late, BELAY_REASON_DEADLINE);
+  return TRUE;
+}
+
+gboolean
+belay_limit_expire_release (BelayFiber *fiber)
+{
+  BelayLimit *release = release_around (fiber);
+
+  if (release == NULL || belay_now () < atomic_load_explicit (&release->deadline, memory_order_relaxed))
+    return FALSE;
+  if (release->fiber == fiber) /* else that one finds out itself */
+    observe (fiber, release, BELAY_REASON_DEADLINE);
   return TRUE;
 }
 

@@ -8,7 +8,8 @@
  * under way finds that it is linked no more and drops itself. The list belongs to the home thread.
  *
  * A chain whose future borrows memory of the scope's owner is not dropped: its work is asked to end, and until it has the
- * chain *lingers*, counted as a child, so that no close returns before.
+ * chain *lingers*, counted as a child, so that no close returns before. One that comes too late lingers as well, and so
+ * does one on its way from another thread; those that find the scope closed are counted as pending.
  */
 #include "scope/scope-private.h"
 
@@ -21,6 +22,7 @@ struct _BelayChain
   BelayFuture   *future;
   BelayChainFunc func;
   gpointer       data;
+  enum { COUNTED_NOT, COUNTED_AS_CHILD, COUNTED_AS_PENDING } counted; /* home, once it is there */
   gboolean       lingers;     /* home */
 };
 
@@ -32,6 +34,37 @@ chain_free (BelayChain *self)
   belay_future_unref (self->future);
   belay_scope_unref (self->scope);
   g_free (self);
+}
+
+/* Whoever closes waits for it from now on, if it is not too late for that. */
+static void
+count_chain (BelayChain *self)
+{
+  BelayScope *scope = self->scope;
+
+  if (self->counted != COUNTED_NOT)
+    return;
+  belay_spin_lock (&scope->lock);
+  if (scope->state != BELAY_SCOPE_CLOSED)
+    {
+      self->counted = COUNTED_AS_CHILD;
+      belay_scope_count_children (scope, 1);
+    }
+  belay_spin_unlock (&scope->lock);
+  if (self->counted != COUNTED_NOT)
+    return;
+  self->counted = COUNTED_AS_PENDING;
+  belay_pending_add (1);
+}
+
+static void
+discount_chain (BelayChain *self)
+{
+  if (self->counted == COUNTED_AS_CHILD)
+    belay_scope_leave (self->scope, NULL);
+  else if (self->counted == COUNTED_AS_PENDING)
+    belay_pending_add (-1);
+  self->counted = COUNTED_NOT;
 }
 
 static void
@@ -71,7 +104,7 @@ run_chain (BelayItem *item)
   GError *error = NULL;
 
   if (self->lingers)
-    belay_scope_leave (scope, NULL);
+    discount_chain (self);
   else if (unlink_chain (self) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
       !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
     {
@@ -96,6 +129,15 @@ on_settled (BelayWaiter *waiter)
   belay_context_push (self->scope->context, &self->item);
 }
 
+/* It has its waiter, and calls nothing any more. */
+static void
+linger (BelayChain *self)
+{
+  self->lingers = TRUE;
+  count_chain (self);
+  belay_future_ask_borrower (self->future); /* its notification ends the chain */
+}
+
 /* At home, so that no close comes between the link and the waiter. */
 static void
 register_chain (BelayItem *item)
@@ -104,14 +146,22 @@ register_chain (BelayItem *item)
   BelayScope *scope = self->scope;
 
   self->item.run = run_chain;
-  if (scope->state != BELAY_SCOPE_OPEN || belay_scope_is_cancelled (scope))
+  if (scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope))
     {
-      chain_free (self);
-      return;
+      discount_chain (self);
+      link_chain (self);
+      if (!belay_future_add_waiter (self->future, &self->waiter))
+        belay_context_push (scope->context, &self->item);
     }
-  link_chain (self);
-  if (!belay_future_add_waiter (self->future, &self->waiter))
-    belay_context_push (scope->context, &self->item);
+  else if (belay_future_is_borrowing (self->future) && belay_future_add_waiter (self->future, &self->waiter))
+    {
+      linger (self);
+    }
+  else
+    {
+      discount_chain (self);
+      chain_free (self);
+    }
 }
 
 void
@@ -130,9 +180,13 @@ belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, g
   self->data = data;
   atomic_store_explicit (&scope->chained, TRUE, memory_order_relaxed);
   if (belay_thread.context == scope->context)
-    register_chain (&self->item);
-  else
-    belay_context_push_remote (scope->context, &self->item);
+    {
+      register_chain (&self->item);
+      return;
+    }
+  if (belay_future_is_borrowing (future))
+    count_chain (self);
+  belay_context_push_remote (scope->context, &self->item);
 }
 
 void
@@ -145,11 +199,7 @@ belay_chains_drop (BelayScope *scope)
       unlink_chain (self);
       if (belay_future_is_borrowing (self->future))
         {
-          self->lingers = TRUE;
-          belay_spin_lock (&scope->lock);
-          belay_scope_count_children (scope, 1);
-          belay_spin_unlock (&scope->lock);
-          belay_future_ask_borrower (self->future); /* its notification ends the chain */
+          linger (self);
         }
       else if (belay_future_remove_waiter (self->future, &self->waiter))
         {

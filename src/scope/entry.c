@@ -52,16 +52,6 @@ fail_closed (GError **error)
   return FALSE;
 }
 
-/* It has no way to be released; an object, what else can have a class, is given back. */
-static gboolean
-fail_invalid (gpointer resource, GError **error)
-{
-  if (*(gpointer *) resource != NULL)
-    g_object_unref (resource);
-  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "what was given to the scope is no resource");
-  return FALSE;
-}
-
 /* In a fiber: closes anything that can be registered. */
 static gboolean
 close_entry (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
@@ -105,7 +95,7 @@ belay_scope_adopt (BelayScope *self, gpointer resource, GError **error)
   if (resource == NULL)
     return TRUE;
   if (G_UNLIKELY (!belay_resource_is_valid (resource)))
-    return fail_invalid (resource, error);
+    return belay_resource_refuse (resource, error) != NULL;
   entry = entry_new (resource, NULL, NULL, NULL);
   if (add_entry (self, entry))
     return TRUE;
@@ -125,10 +115,7 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
   entry = entry_new (NULL, NULL, NULL, site);
   resource = entry->resource = belay_await_at (future, error, site);
   if (G_UNLIKELY (resource != NULL && !belay_resource_is_valid (resource)))
-    {
-      fail_invalid (resource, error);
-      resource = NULL;
-    }
+    resource = belay_resource_refuse (resource, error);
   if (resource != NULL && add_entry (self, entry))
     return resource;
   belay_piece_free (entry, sizeof *entry);
@@ -224,5 +211,22 @@ belay_entries_release (BelayScope *self, BelayFiber *fiber, BelayReason reason)
 
       self->entries = entry->next;
       run_entry (self, fiber, entry, reason);
+    }
+}
+
+void
+belay_entries_abandon (BelayScope *self)
+{
+  while (self->entries != NULL)
+    {
+      BelayEntry *entry = self->entries;
+
+      self->entries = entry->next;
+      if (entry->resource != NULL)
+        belay_resource_abandon (entry->resource);
+      else
+        g_critical ("a deferred function of the scope from %s is not called, since the main context of the scope has ended",
+                    self->site != NULL ? self->site : "?");
+      belay_piece_free (entry, sizeof *entry);
     }
 }

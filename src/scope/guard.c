@@ -225,6 +225,8 @@ small_limit_release (gpointer data)
   if (G_UNLIKELY (fiber == NULL || fiber != belay_fiber_self ()))
     {
       g_critical ("a time-out or shield belongs to the block and the fiber that made it");
+      if (fiber == NULL) /* its fiber has ended and left it behind */
+        g_free (limit);
       return;
     }
   belay_limit_pop (fiber, limit);

@@ -3,7 +3,7 @@
  * Releases: how everything that ends something is called.
  *
  * A release runs in a fiber, inside a limit of its own that is a shield (nothing outside is observed), has an allowance
- * (its time begins when it first suspends, since only then can it be ended), and owns what is spawned in it: a child
+ * (its time begins at its first checkpoint, since only there can it be ended), and owns what is spawned in it: a child
  * started by a close is shielded and bounded with it, and joined before it counts as over.
  *
  * When a checkpoint finds the time up, `expired` is called at once, since what the release is stuck in may need that to

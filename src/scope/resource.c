@@ -3,10 +3,12 @@
  * Resources: one way to close everything, whatever it is.
  *
  * A resource is a GObject that implements BelayResource, or a struct that begins with a BelayPlain. The first word of
- * either leads to a class, whose first word is a GType or a tag, and no GType has the tag's bits.
+ * either leads to a class, whose first word is a GType or a tag, and no GType has the tag's bits. What is neither is
+ * reported when it is given, and, in a variable that nobody looked at before, when it is released.
  *
  * A *scheduled* release is for places that cannot wait. Those of one dispatch are one batch: a fiber of the context runs
  * them one after another in the order in which they were scheduled, which, for the guards of a function, is newest first.
+ * If the context ends before that, there is nowhere to close: they are abandoned.
  */
 #include "scope/scope-private.h"
 
@@ -17,11 +19,37 @@ belay_resource_default_init (BelayResourceInterface *iface)
 {
 }
 
+static gboolean
+fail_no_resource (const char *what, GError **error)
+{
+  g_critical ("what was to be released is %s, which is no resource", what);
+  g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "%s is no resource", what);
+  return FALSE;
+}
+
+static gboolean
+classless_commit (gpointer self, GError **error)
+{
+  return fail_no_resource ("a struct without a class", error);
+}
+
+static gboolean
+classless_close (gpointer self, BelayReason reason, GError **error)
+{
+  return fail_no_resource ("a struct without a class", error);
+}
+
+/* How it was allocated is not known, so it is not freed. */
+static const BelayPlainClass classless = { BELAY_PLAIN_TAG, "struct without a class", classless_close, classless_commit,
+                                           NULL, NULL };
+
 static inline const BelayPlainClass *
 plain_class (gpointer resource)
 {
   const BelayPlainClass *klass = *(const BelayPlainClass **) resource;
 
+  if (G_UNLIKELY (klass == NULL))
+    return &classless;
   return (klass->tag & 3) != 0 ? klass : NULL;
 }
 
@@ -45,6 +73,17 @@ belay_resource_is_valid (gpointer resource)
   else
     g_critical ("what was given as a resource is a %s, which is none", G_OBJECT_TYPE_NAME (resource));
   return FALSE;
+}
+
+gpointer
+belay_resource_refuse (gpointer resource, GError **error)
+{
+  if (*(gpointer *) resource != NULL)
+    g_object_unref (resource);
+  if (error != NULL)
+    g_clear_error (error);
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "what was given as a resource is none");
+  return NULL;
 }
 
 const char *
@@ -84,16 +123,17 @@ static void
 abandon (gpointer resource)
 {
   const BelayPlainClass *klass = plain_class (resource);
+  BelayResourceInterface *iface;
 
   if (klass != NULL)
     {
       if (klass->abandon != NULL)
         klass->abandon (resource);
+      return;
     }
-  else if (BELAY_RESOURCE_GET_IFACE (resource)->abandon != NULL)
-    {
-      BELAY_RESOURCE_GET_IFACE (resource)->abandon (resource);
-    }
+  iface = BELAY_RESOURCE_GET_IFACE (resource);
+  if (iface != NULL && iface->abandon != NULL)
+    iface->abandon (resource);
 }
 
 void
@@ -107,11 +147,14 @@ static gboolean
 run_close (gpointer resource, BelayReason reason, GError **error)
 {
   const BelayPlainClass *klass = plain_class (resource);
+  BelayResourceInterface *iface;
 
   if (klass != NULL)
     return klass->close == NULL || klass->close (resource, reason, error);
-  return BELAY_RESOURCE_GET_IFACE (resource)->close == NULL ||
-         BELAY_RESOURCE_GET_IFACE (resource)->close (resource, reason, error);
+  iface = BELAY_RESOURCE_GET_IFACE (resource);
+  if (G_UNLIKELY (iface == NULL))
+    return fail_no_resource (G_OBJECT_TYPE_NAME (resource), error);
+  return iface->close == NULL || iface->close (resource, reason, error);
 }
 
 gboolean
@@ -128,14 +171,17 @@ static gboolean
 run_commit (gpointer resource, BelayReason reason, GError **error)
 {
   const BelayPlainClass *klass = plain_class (resource);
+  BelayResourceInterface *iface = klass == NULL ? BELAY_RESOURCE_GET_IFACE (resource) : NULL;
 
-  if (klass != NULL ? klass->commit == NULL : BELAY_RESOURCE_GET_IFACE (resource)->commit == NULL)
+  if (G_UNLIKELY (klass == NULL && iface == NULL))
+    return fail_no_resource (G_OBJECT_TYPE_NAME (resource), error);
+  if (klass != NULL ? klass->commit == NULL : iface->commit == NULL)
     {
       g_critical ("a %s has nothing to commit: close it", belay_resource_name (resource));
       g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a %s has nothing to commit", belay_resource_name (resource));
       return FALSE;
     }
-  return klass != NULL ? klass->commit (resource, error) : BELAY_RESOURCE_GET_IFACE (resource)->commit (resource, error);
+  return klass != NULL ? klass->commit (resource, error) : iface->commit (resource, error);
 }
 
 gboolean
@@ -159,7 +205,7 @@ typedef struct _Batch Batch;
 struct _Batch
 {
   Batch        *next;    /* batches that have not begun */
-  BelayContext *context;
+  BelayContext *context; /* a reference, so that no other has its address */
   Scheduled    *first, **end;
 };
 
@@ -223,18 +269,26 @@ free_batch (gpointer data)
       belay_resource_abandon (scheduled->resource);
       g_free (scheduled);
     }
+  belay_context_unref (self->context);
   g_free (self);
 }
 
 void
 belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
 {
-  Scheduled *scheduled = g_new0 (Scheduled, 1);
-  Batch *batch, *fresh = g_new0 (Batch, 1);
+  Scheduled *scheduled;
+  Batch *batch, *fresh;
 
+  if (G_UNLIKELY (context != NULL && belay_context_has_ended (context)))
+    {
+      belay_resource_abandon (resource);
+      return;
+    }
+  scheduled = g_new0 (Scheduled, 1);
   scheduled->resource = resource;
   scheduled->site = site;
-  fresh->context = context != NULL ? context : belay_context_get ();
+  fresh = g_new0 (Batch, 1);
+  fresh->context = belay_context_ref (context != NULL ? context : belay_context_get ());
   belay_spin_lock (&batches_lock);
   for (batch = batches; batch != NULL && batch->context != fresh->context; batch = batch->next)
     ;
@@ -252,7 +306,7 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
   if (batch == fresh)
     belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, free_batch, NULL));
   else
-    g_free (fresh);
+    free_batch (fresh);
 }
 
 void

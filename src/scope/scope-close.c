@@ -4,6 +4,11 @@
  *
  * It runs in a fiber at the scope's home. The first closer does it; a later one waits for the first and has its result;
  * one from another home has it done there. The reason that releases get is fixed when RELEASING begins.
+ *
+ * The waits of a close are deaf: a cancellation or a time-out around the closer is told to nobody. But a release that
+ * closes another scope is bounded with it. When its time is up it leaves: the scope is cancelled, and what is left to do is
+ * done by a detached fiber, which the end of the program waits for. A scope whose children are in limits of the closer
+ * cannot be left; they are inside of the same release, and their own checkpoints end them.
  */
 #include "scope/scope-private.h"
 
@@ -28,21 +33,112 @@ belay_scope_leave (BelayScope *self, BelayTask *task)
       if (task->next != NULL)
         task->next->prev = task->prev;
     }
-  if (belay_scope_count_children (self, -1) == 0 && self->state == BELAY_SCOPE_JOINING)
+  if (belay_scope_count_children (self, -1) == 0)
     closer = self->closer;
   belay_spin_unlock (&self->lock);
   if (closer != NULL)
     belay_fiber_wake (closer);
 }
 
-static void
+/* FALSE: the release around the closer is out of time, and the scope can be left. */
+static gboolean
 join (BelayScope *self, BelayFiber *fiber)
 {
+  gint64 until = has_children (self) ? belay_limit_release_deadline (fiber) : G_MAXINT64;
+
   while (has_children (self)) /* that the last one goes, we see: it goes on this thread */
     {
+      if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
+        {
+          if (self->body == NULL || self->children == NULL)
+            return FALSE;
+          until = G_MAXINT64;
+        }
       fiber->stack->wait_site = self->site;
-      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
+      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
     }
+  return TRUE;
+}
+
+static gboolean
+fail_late (BelayScope *self, GError **error)
+{
+  g_set_error (error, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT, "the scope from %s was not closed by the deadline of the "
+               "release that closes it; it was cancelled", self->site != NULL ? self->site : "?");
+  return FALSE;
+}
+
+static gboolean
+finish_late (gpointer data, GError **error)
+{
+  BelayScope *self = data;
+
+  if (!belay_scope_finish (self, BELAY_REASON_LEFT, NULL))
+    belay_scope_pass_errors (self, NULL, "closing a scope after its release was out of time");
+  return TRUE;
+}
+
+/* The closer leaves: its scope is stored, cancelled and open from here on, and closed by a fiber of its own. */
+static void
+leave_to_another (BelayScope *self)
+{
+  if (self->limit.fiber != NULL)
+    {
+      belay_limit_pop (self->limit.fiber, &self->limit);
+      self->limit.outer = NULL;
+    }
+  belay_spin_lock (&self->lock);
+  self->state = BELAY_SCOPE_OPEN;
+  self->closer = NULL;
+  self->body = NULL;
+  self->inside = &self->limit;
+  belay_spin_unlock (&self->lock);
+  belay_scope_cancel (self, "the release that closed it was out of time");
+  belay_future_unref (belay_task_detached (self->context, finish_late, belay_scope_ref (self),
+                                           (GDestroyNotify) belay_scope_unref, self->site));
+}
+
+/* FALSE: the release around the fiber is out of time before @future is known. */
+static gboolean
+await_in_release (BelayFiber *fiber, BelayFuture *future, const char *site)
+{
+  BelayStack *stack = fiber->stack;
+  gint64 until = belay_limit_release_deadline (fiber);
+
+  stack->fired = FALSE;
+  stack->wait_site = site;
+  if (!belay_future_add_waiter (future, &stack->waiter))
+    return TRUE;
+  for (;;)
+    {
+      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
+      if (stack->fired)
+        return TRUE;
+      if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
+        {
+          if (belay_future_remove_waiter (future, &stack->waiter))
+            return FALSE;
+          until = G_MAXINT64; /* it has just settled */
+        }
+    }
+}
+
+/* TRUE when the fiber is in a release of the scope's, by itself or as a child of it: its close waits for that. */
+static gboolean
+is_in_release (BelayScope *self, BelayFiber *fiber)
+{
+  gboolean in_release = FALSE;
+
+  if (self->state != BELAY_SCOPE_RELEASING)
+    return FALSE;
+  for (BelayLimit *limit = fiber->stack->limit; limit != NULL; limit = limit->outer)
+    {
+      if (limit == self->outside)
+        return in_release;
+      if (limit->owns && limit->fiber == self->closer)
+        in_release = TRUE;
+    }
+  return FALSE;
 }
 
 /* A later closer waits for the first, and has its result. */
@@ -51,7 +147,7 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
 {
   BelayFuture *closed, *fresh;
 
-  if (self->closer == fiber)
+  if (self->closer == fiber || is_in_release (self, fiber))
     {
       g_critical ("the scope from %s is closed from inside of its own close", self->site != NULL ? self->site : "?");
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own release");
@@ -66,8 +162,11 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
   belay_spin_unlock (&self->lock);
   if (fresh != NULL)
     belay_future_unref (fresh);
-  if (self->state != BELAY_SCOPE_CLOSED)
-    belay_fiber_await_deaf (fiber, closed, self->site);
+  if (self->state != BELAY_SCOPE_CLOSED && !await_in_release (fiber, closed, self->site))
+    {
+      belay_scope_cancel (self, "the release that waits for its close was out of time");
+      return fail_late (self, error);
+    }
   if (self->errors != NULL && self->errors->len > 0)
     {
       g_propagate_error (error, belay_scope_summary (self));
@@ -100,15 +199,37 @@ finish_at_home (gpointer data, GError **error)
   return belay_scope_finish (finish->scope, finish->reason, error);
 }
 
+static void
+free_finish (gpointer data)
+{
+  Finish *finish = data;
+
+  belay_scope_unref (finish->scope);
+  g_free (finish);
+}
+
 /* Closed from the fiber of another home: done at its own. */
 static gboolean
 finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GError **error)
 {
-  Finish finish = { self, reason };
-  g_autoptr (BelayFuture) done = belay_task_detached (self->context, finish_at_home, &finish, NULL, self->site);
+  g_autoptr (BelayFuture) done = NULL;
+  Finish *finish;
 
-  belay_fiber_await_deaf (fiber, done, self->site);
-  return belay_future_check (done, error);
+  if (belay_context_has_ended (self->context))
+    {
+      if (self->state != BELAY_SCOPE_CLOSED)
+        belay_resource_abandon (belay_scope_ref (self));
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope's main context has ended; what it owned was ended "
+                           "by force");
+      return FALSE;
+    }
+  finish = g_new (Finish, 1);
+  *finish = (Finish) { belay_scope_ref (self), reason };
+  done = belay_task_detached (self->context, finish_at_home, finish, free_finish, self->site);
+  if (await_in_release (fiber, done, self->site))
+    return belay_future_check (done, error);
+  belay_scope_cancel (self, "the release that waits for its close was out of time");
+  return fail_late (self, error);
 }
 
 static const char *
@@ -154,6 +275,24 @@ add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
     g_ptr_array_insert (self->errors, 0, g_ptr_array_steal_index (self->errors, self->errors->len - 1));
 }
 
+/* FALSE: another thread has just given it a chain to wait for. */
+static gboolean
+try_to_end (BelayScope *self)
+{
+  gboolean ended;
+
+  belay_spin_lock (&self->lock);
+  ended = !has_children (self);
+  if (G_LIKELY (ended))
+    {
+      self->state = BELAY_SCOPE_CLOSED;
+      self->closer = NULL;
+      self->inside = &self->limit; /* a fiber's root limit goes with the fiber */
+    }
+  belay_spin_unlock (&self->lock);
+  return ended;
+}
+
 gboolean
 belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
 {
@@ -189,7 +328,11 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   if (reason != BELAY_REASON_OK && has_children (self))
     belay_scope_cancel (self, "the scope around it was left");
   belay_chains_drop (self);
-  join (self, fiber);
+  if (G_UNLIKELY (!join (self, fiber)))
+    {
+      leave_to_another (self);
+      return fail_late (self, error);
+    }
 
   if (reason == BELAY_REASON_OK || reason == BELAY_REASON_LEFT)
     {
@@ -209,13 +352,15 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   belay_spin_unlock (&self->lock);
   if (self->limit.fiber != NULL)
     belay_limit_pop (self->limit.fiber, &self->limit);
+  self->outside = fiber->stack->limit;
   belay_entries_release (self, fiber, reason);
-
-  belay_spin_lock (&self->lock);
-  self->state = BELAY_SCOPE_CLOSED;
-  self->closer = NULL;
-  self->inside = &self->limit; /* a fiber's root limit goes with the fiber */
-  belay_spin_unlock (&self->lock);
+  do
+    if (G_UNLIKELY (!join (self, fiber))) /* chains that came late and borrow */
+      {
+        leave_to_another (self);
+        return fail_late (self, error);
+      }
+  while (G_UNLIKELY (!try_to_end (self)));
   if (self->closed != NULL)
     belay_future_settle (self->closed, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
 

@@ -44,7 +44,7 @@ struct _BelayScope
   BelayLimit      limit;
   BelayContext   *context;         /* its home */
   const char     *site;
-  gint64          release_timeout; /* µs; G_MAXINT64: for ever */
+  _Atomic (gint64) release_timeout; /* µs; G_MAXINT64: for ever */
 
   BelayChain     *chains;          /* home */
   atomic_bool     chained;         /* there has been a chain */
@@ -64,6 +64,9 @@ struct _BelayScope
   gboolean        failed;          /* it was cancelled because a member failed */
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */
+
+  BelayLimit     *outside;         /* home: the closer's innermost limit when RELEASING began; compared, not followed */
+  gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
 };
 
 /* --- resource.c --- */
@@ -71,6 +74,8 @@ const char *belay_resource_name    (gpointer resource);
 gsize       belay_resource_tag     (gpointer resource);
 /* Tells whether it is one, and reports it when not. */
 gboolean    belay_resource_is_valid (gpointer resource);
+/* What is none and cannot be released: an object, what else can have a class, is given back. NULL, and an error. */
+gpointer    belay_resource_refuse  (gpointer resource, GError **error);
 /* Closes in the current fiber, shielded and bounded, and gives the memory back. */
 gboolean    belay_resource_close   (gpointer resource, BelayReason reason, gint64 timeout, GError **error);
 gboolean    belay_resource_commit  (gpointer resource, GError **error);
@@ -106,7 +111,7 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
                                     const char *site);
 
 /* --- scope.c --- */
-/* A stored scope with this home, whoever calls. */
+/* A stored scope with this home, whoever calls, of children that have nothing to do with each other: a loop's. */
 BelayScope *belay_scope_new_for    (BelayContext *context, const char *site);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
@@ -115,6 +120,14 @@ gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GErro
 void        belay_scope_add_error  (BelayScope *scope, GError *error);
 /* Gives the errors of a closed scope to another, or to the sink when NULL: all but the interruption of its body. */
 void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const char *prefix);
+/* Under the lock. What is around it belongs to fibers of the home thread: elsewhere its own word is all that can be read. */
+static inline gboolean
+belay_scope_looks_cancelled (BelayScope *scope)
+{
+  if (belay_thread.context == scope->context)
+    return belay_limit_is_cancelled (scope->inside);
+  return atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
+}
 /* A child of the group has failed: (transfer full) @error. */
 void        belay_scope_child_failed (BelayScope *scope, GError *error);
 /* What was counted as a child has ended, at home; @task when it is one of the list. */
@@ -134,6 +147,8 @@ gboolean    belay_scope_tell_cancellable (BelayScope *scope);
 BelayScope *belay_scope_of_limit   (BelayLimit *limit);
 
 /* --- entry.c --- */
+/* All by force, when the home of a scope that was not closed has ended. */
+void        belay_entries_abandon  (BelayScope *scope);
 /* By the closer, when RELEASING has begun: all of them, newest first. */
 void        belay_entries_release  (BelayScope *scope, BelayFiber *fiber, BelayReason reason);
 

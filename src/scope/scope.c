@@ -7,7 +7,8 @@
  * it is first needed; a *stored* one interrupts only what it owns.
  *
  * States: OPEN; JOINING (closing waits for the children, who may spawn more as long as one lives); RELEASING (entries,
- * newest first, one after another); CLOSED.
+ * newest first, one after another; then what chains came late and borrow is waited for); CLOSED. A release that is out of
+ * time while it joins leaves the scope OPEN again, cancelled, to another closer.
  *
  * Invariants
  *   1. All that is marked so in scope-private.h is under `lock`, which is held for a few instructions; nothing of a
@@ -28,7 +29,43 @@ scope_class_free (gpointer self)
   belay_scope_unref (self);
 }
 
-static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, NULL, scope_class_free };
+/*
+ * A fiber's, a release's or an object's own scope is lent to whoever asks for it, and closed by what it belongs to. To a
+ * guard it is a resource that cannot be closed, and is not freed.
+ */
+static gboolean
+close_lent (gpointer data, BelayReason reason, GError **error)
+{
+  BelayScope *self = data;
+
+  g_critical ("the scope from %s is only lent: it is closed by the fiber, release or object that it belongs to",
+              self->site != NULL ? self->site : "?");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope that is lent cannot be closed");
+  return FALSE;
+}
+
+/* Its home has ended. Elsewhere it is closed after all, which dropping the last reference sees to. */
+static void
+scope_class_abandon (gpointer data)
+{
+  BelayScope *self = data;
+  gboolean has_children;
+
+  if (!belay_context_has_ended (self->context))
+    return;
+  belay_spin_lock (&self->lock);
+  has_children = belay_scope_count_children (self, 0) > 0;
+  self->state = BELAY_SCOPE_CLOSED;
+  self->inside = &self->limit;
+  self->body = NULL;
+  belay_spin_unlock (&self->lock);
+  if (has_children)
+    belay_scope_ref (self); /* they never run again, and hold what they hold: so does their scope */
+  belay_entries_abandon (self);
+}
+
+static const BelayPlainClass lent_class = { BELAY_PLAIN_TAG, "BelayScope", close_lent, NULL, NULL, NULL };
+static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, scope_class_abandon, scope_class_free };
 static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a scope", NULL, NULL, NULL, NULL };
 
 /* --- making and finding --- */
@@ -44,7 +81,7 @@ scope_alloc (BelayContext *context, const char *site)
   self->limit.klass = &limit_class;
   self->context = belay_context_ref (context);
   self->site = site;
-  self->release_timeout = BELAY_RELEASE_TIMEOUT;
+  atomic_init (&self->release_timeout, BELAY_RELEASE_TIMEOUT);
   self->inside = &self->limit;
   atomic_flag_clear (&self->lock);
   return self;
@@ -65,6 +102,7 @@ own_scope (BelayFiber *fiber, BelayLimit *inside, gpointer *place)
   if (self == NULL)
     {
       *place = self = scope_alloc (fiber->context, fiber->site);
+      self->base.klass = &lent_class;
       self->inside = inside;
       self->body = fiber;
     }
@@ -108,7 +146,10 @@ belay_scope_begin_at (const char *site)
 BelayScope *
 belay_scope_new_for (BelayContext *context, const char *site)
 {
-  return scope_alloc (context, site);
+  BelayScope *self = scope_alloc (context, site);
+
+  self->apart = TRUE;
+  return self;
 }
 
 BelayScope *
@@ -142,27 +183,38 @@ close_with_object (gpointer data)
 {
   BelayScope *self = data;
 
+  self->base.klass = &scope_class;
   belay_scope_cancel (self, "the object that it belonged to is gone");
   belay_resource_schedule (self->context, self, self->site);
+}
+
+static GQuark
+object_quark (void)
+{
+  static gsize quark;
+
+  if (g_once_init_enter (&quark))
+    g_once_init_leave (&quark, g_quark_from_static_string ("belay-scope"));
+  return (GQuark) quark;
 }
 
 BelayScope *
 belay_scope_for_object (GObject *object)
 {
-  static GQuark quark;
   BelayScope *self;
 
   g_return_val_if_fail (G_IS_OBJECT (object), NULL);
 
-  if (quark == 0)
-    quark = g_quark_from_static_string ("belay-scope");
-  self = g_object_get_qdata (object, quark);
-  if (self == NULL)
-    {
-      self = belay_scope_new_at (G_OBJECT_TYPE_NAME (object));
-      g_object_set_qdata_full (object, quark, self, close_with_object);
-    }
-  return self;
+  self = g_object_get_qdata (object, object_quark ());
+  if (self != NULL)
+    return self;
+  self = belay_scope_new_at (G_OBJECT_TYPE_NAME (object));
+  self->base.klass = &lent_class;
+  if (g_object_replace_qdata (object, object_quark (), NULL, self, close_with_object, NULL))
+    return self;
+  self->state = BELAY_SCOPE_CLOSED; /* another thread was first, and nobody has seen this one */
+  belay_scope_unref (self);
+  return g_object_get_qdata (object, object_quark ());
 }
 
 BelayScope *
@@ -182,9 +234,14 @@ belay_scope_unref (BelayScope *self)
     return;
   if (G_UNLIKELY (self->state != BELAY_SCOPE_CLOSED))
     {
-      /* A mistake, but nothing leaks: it is closed after all. */
+      /* A mistake, but nothing leaks: it is closed after all, or by force. */
       g_critical ("the scope from %s was dropped without being closed", self->site != NULL ? self->site : "?");
       atomic_store (&self->refs, 1);
+      if (belay_context_has_ended (self->context))
+        {
+          belay_resource_abandon (self);
+          return;
+        }
       if (self->limit.fiber != NULL)
         {
           belay_limit_pop (self->limit.fiber, &self->limit);
@@ -293,7 +350,7 @@ belay_scope_is_cancelled (BelayScope *self)
 
   g_return_val_if_fail (self != NULL, FALSE);
   belay_spin_lock (&self->lock);
-  cancelled = atomic_load_explicit (&self->inside->cancelled, memory_order_acquire);
+  cancelled = belay_scope_looks_cancelled (self);
   belay_spin_unlock (&self->lock);
   return cancelled;
 }
@@ -316,7 +373,8 @@ void
 belay_scope_set_release_timeout (BelayScope *self, gint64 milliseconds)
 {
   g_return_if_fail (self != NULL);
-  self->release_timeout = milliseconds < 0 ? G_MAXINT64 : MIN (milliseconds, G_MAXINT64 / 4000) * 1000;
+  atomic_store_explicit (&self->release_timeout, milliseconds < 0 ? G_MAXINT64 : MIN (milliseconds, G_MAXINT64 / 4000) * 1000,
+                         memory_order_relaxed);
 }
 
 GCancellable *
@@ -330,8 +388,13 @@ belay_scope_get_cancellable (BelayScope *self)
   fresh = g_cancellable_new ();
   belay_spin_lock (&self->lock);
   if (self->cancellable == NULL)
-    self->cancellable = g_steal_pointer (&fresh);
-  cancelled = belay_limit_is_cancelled (self->inside);
+    {
+      self->cancellable = g_steal_pointer (&fresh);
+      /* Of what is around it only the home thread can know, which looks when its fiber is poked. */
+      if (belay_thread.context != self->context && self->body != NULL)
+        belay_fiber_poke (self->body);
+    }
+  cancelled = belay_scope_looks_cancelled (self);
   belay_spin_unlock (&self->lock);
   g_clear_object (&fresh);
   if (cancelled)

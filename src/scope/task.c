@@ -2,12 +2,14 @@
 /*
  * Tasks: fibers that run a user's function, and end as a scope's children must.
  *
- * The end of a task, in order: the function returns; its own scope, if it made one, is closed (children joined, entries
+ * The end of a task, in order: the function returns; limits that it left behind, a scope that it began and never closed,
+ * say, are reported and taken off, since they would outlive the fiber that they interrupt; its own scope, if it made one, is closed (children joined, entries
  * released); the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
  * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
  *
  * Whose is a failure? A member of a group's (belay_scope_spawn) is the scope's. Another child's is that of whoever holds
- * its future; when nobody does, it is the scope's too, so that no error is lost.
+ * its future; when nobody does, it is the scope's too, so that no error is lost. The fibers of a loop are no group: what
+ * nobody holds there goes to the sink, and the others run on.
  */
 #include "scope/scope-private.h"
 
@@ -56,10 +58,12 @@ conclude (BelayTask *self, gpointer value, GError *error)
       else if (!taken && !cancelled)
         {
           atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
-          if (scope != NULL)
-            belay_scope_child_failed (scope, g_error_copy (error));
-          else
+          if (scope == NULL)
             belay_sink_error (error, "a detached fiber", self->fiber.site);
+          else if (scope->apart || belay_context_has_ended (context)) /* there is nobody left to be cancelled with it */
+            belay_sink_error (error, scope->apart ? "a fiber of a loop" : "a fiber", self->fiber.site);
+          else
+            belay_scope_child_failed (scope, g_error_copy (error));
         }
       belay_future_settle_error (future, error);
     }
@@ -77,13 +81,14 @@ conclude (BelayTask *self, gpointer value, GError *error)
 static gboolean
 is_late (BelayTask *self, const GError *error)
 {
+  gboolean shielded = FALSE;
   gint64 now;
 
   if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT) ||
       self->fiber.stack->root.observed != BELAY_REASON_DEADLINE)
     return FALSE;
   now = belay_now ();
-  for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = limit->shield ? NULL : limit->outer)
+  for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = belay_limit_next (limit, &shielded))
     if (atomic_load_explicit (&limit->deadline, memory_order_acquire) <= now)
       return TRUE;
   return FALSE;
@@ -101,7 +106,7 @@ leave_stack (BelayFiber *fiber)
 static void
 attach_error (BelayTask *self, const GError *error)
 {
-  if (self->scope != NULL && (self->group || !belay_future_has_interest (&self->fiber.future)))
+  if (self->scope != NULL && !self->scope->apart && (self->group || !belay_future_has_interest (&self->fiber.future)))
     belay_scope_add_error (self->scope, g_error_copy (error));
   else
     belay_sink_error (error, "the end of a fiber", self->fiber.site);
@@ -172,7 +177,33 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error)
   return error;
 }
 
-/* Refuses to run: no stack, or cancelled before it began. (transfer full) @error. */
+/* A guard that went elsewhere than to the end of its block. Whoever has it finds a closed scope, or a limit of no fiber. */
+static G_NO_INLINE void
+take_off_limits (BelayFiber *fiber)
+{
+  BelayStack *stack = fiber->stack;
+
+  while (stack->limit != &stack->root)
+    {
+      BelayLimit *limit = stack->limit;
+      BelayScope *scope = belay_scope_of_limit (limit);
+
+      if (scope == NULL)
+        {
+          g_critical ("a %s was not left before the end of its fiber, from %s", limit->klass->name,
+                      fiber->site != NULL ? fiber->site : "?");
+          belay_limit_pop (fiber, limit);
+          continue;
+        }
+      g_critical ("the scope from %s was not closed before the end of its fiber", scope->site != NULL ? scope->site : "?");
+      belay_scope_ref (scope);
+      if (!belay_scope_finish (scope, belay_limit_reason (fiber), NULL))
+        belay_scope_pass_errors (scope, belay_scope_innermost (fiber), "closing a BelayScope");
+      belay_scope_unref (scope);
+    }
+}
+
+/* Refuses to run: no stack, no home, or cancelled before it began. (transfer full) @error. */
 static void
 fail_unstarted (BelayTask *self, GError *error)
 {
@@ -191,9 +222,13 @@ task_entry (BelayFiber *fiber)
 
   if (G_UNLIKELY (stack == NULL))
     {
-      fail_unstarted (self, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
-                                                 "there is no memory for one more fiber's stack; see vm.max_map_count "
-                                                 "and the limits of the process"));
+      if (belay_context_has_ended (fiber->context))
+        error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CLOSED, "its main context has ended before it began");
+      else
+        error = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
+                                     "there is no memory for one more fiber's stack; see vm.max_map_count and the limits "
+                                     "of the process");
+      fail_unstarted (self, error);
       return;
     }
   if (G_UNLIKELY (fiber->future.mark == BELAY_FIBER_STILLBORN || !belay_limit_check (fiber, fiber->site, &error)))
@@ -209,6 +244,8 @@ task_entry (BelayFiber *fiber)
   if (self->makes_value)
     {
       value = self->value_func (self->data, &error);
+      if (G_UNLIKELY (self->destroy == belay_resource_drop && value != NULL && !belay_resource_is_valid (value)))
+        value = belay_resource_refuse (value, &error);
       ok = value != NULL;
     }
   else
@@ -219,6 +256,8 @@ task_entry (BelayFiber *fiber)
     ok = belay_check_result (ok, &error, fiber->site != NULL ? fiber->site : "a fiber's function");
   drop_data (self);
 
+  if (G_UNLIKELY (stack->limit != &stack->root))
+    take_off_limits (fiber);
   if (G_UNLIKELY (stack->scope != NULL || stack->root.observed != 0))
     {
       error = end_scope (self, stack, error);
@@ -424,6 +463,17 @@ BelayFuture *
   return belay_spawn_value_at (func, data, destroy, NULL);
 }
 
+/* Starts one of the group. At home what is around the scope counts, too; for belay_spawn() that was looked at before. */
+static gboolean
+start_member (BelayTask *self, BelayScope *scope)
+{
+  self->group = TRUE;
+  if (G_LIKELY (belay_thread.context != scope->context || !belay_limit_is_cancelled (scope->inside)))
+    return belay_task_start (self, scope);
+  belay_task_refuse (self, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the scope is cancelled"));
+  return FALSE;
+}
+
 gboolean
 belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNotify destroy)
 {
@@ -432,9 +482,8 @@ belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNot
   g_return_val_if_fail (scope != NULL && func != NULL, FALSE);
 
   task = belay_task_new (scope->context, NULL, func, NULL, data, destroy, NULL, scope->site);
-  task->group = TRUE;
   atomic_init (&task->fiber.future.refs, BELAY_PROMISE_UNIT); /* nobody is given the future */
-  return belay_task_start (task, scope);
+  return start_member (task, scope);
 }
 
 BelayFuture *
@@ -446,8 +495,7 @@ belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, 
   g_return_val_if_fail (scope != NULL && func != NULL, NULL);
 
   task = belay_task_new (scope->context, NULL, NULL, func, data, destroy_data, destroy, scope->site);
-  task->group = TRUE;
-  belay_task_start (task, scope);
+  start_member (task, scope);
   return &task->fiber.future;
 }
 
