@@ -494,7 +494,7 @@ test_late_borrowing (gpointer data, GError **error)
       guint n_pending;
 
       belay_promise_set_borrowing (promise);
-      belay_promise_on_cancel (promise, on_unwanted, NULL);
+      belay_promise_on_cancel (promise, on_unwanted, NULL, NULL);
       switch (when)
         {
         case 0:
