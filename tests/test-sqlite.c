@@ -832,6 +832,31 @@ shared_reads (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What is given after a commit was known sees it, though a read transaction of SELECTs given before is open. */
+static gboolean
+shared_reads_are_not_stale (gpointer data, GError **error)
+{
+  g_autofree char *path = db_path ();
+  belay_auto (BelaySqlite) db = open_db (path, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (a)");
+  belay_auto (BelaySqlite) other = open_db (path, NULL);
+
+  for (int i = 1; i <= 3; i++)
+    {
+      /* Two to share one; the second is long enough for all of what follows to be given meanwhile. */
+      BelayFuture *first = belay_sqlite_query (db, "SELECT * FROM t", NULL);
+      BelayFuture *slow = belay_sqlite_query (db, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 500000) "
+                                                  "SELECT count(*) FROM c, (SELECT count(*) FROM t)", NULL);
+      BelayFuture *given_before = belay_sqlite_query (db, "SELECT * FROM t", NULL);
+
+      assert_ok (first);
+      assert_ok (belay_sqlite_execute (other, "INSERT INTO t VALUES (1)", NULL));
+      belay_future_unref (given_before); /* nor does one that was taken back leave its place to another */
+      g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, i);
+      assert_ok (slow);
+    }
+  return TRUE;
+}
+
 static gpointer
 insert_from_thread (gpointer data)
 {
@@ -1795,6 +1820,7 @@ main (int argc, char **argv)
   test_add_fiber ("/sqlite/F04-many-fibers-on-one-connection", one_connection);
   test_add_fiber ("/sqlite/F03-many-connections", many_connections);
   test_add_fiber ("/sqlite/reads-that-share-a-transaction", shared_reads);
+  test_add_fiber ("/sqlite/L47-what-is-read-is-not-older-than-the-asking", shared_reads_are_not_stale);
   test_add_fiber ("/sqlite/plain-threads", plain_threads);
   test_add_fiber ("/sqlite/several-loops", several_loops);
   test_add_fiber ("/sqlite/F18-closed-connection-refuses", closed_connection);

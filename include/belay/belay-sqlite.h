@@ -24,6 +24,9 @@ BELAY_AVAILABLE_IN_1_0 GQuark belay_sqlite_error_quark (void);
  * connection holds no thread while it has nothing to do. While a transaction is open, what is given to the connection
  * itself waits for its end, so that two fibers cannot mix their transactions.
  *
+ * A SELECT sees all that was committed, by whatever connection, before it was given. SELECTs that wait for their turn on a
+ * connection one behind the other may be given one snapshot, of a moment after the last of them was given.
+ *
  * Closing a connection waits for what was given to it; closing a transaction rolls it back; belay_commit() commits it.
  */
 #define BELAY_TYPE_SQLITE (belay_sqlite_get_type ())

@@ -281,6 +281,7 @@ belay_sqlite_level_submit (SqliteLevel *level, SqliteOperation *op)
     }
   if (!refused)
     {
+      op->number = ++connection->n_given;
       belay_sqlite_queue_push_last (op);
       start = belay_sqlite_pump_is_due (connection, &number);
     }

@@ -61,6 +61,7 @@ struct _SqliteOperation
   guint8           in_vain;     /* it opened or began something that nobody wants any more */
   guint8           autocommit;  /* whether no transaction was open when it first ran */
   guint            size;        /* of the block */
+  guint            number;      /* counts those that were given to the connection; its lock */
   SqliteLevel     *begun;      /* by a BEGIN that succeeded (borrowed from its handle) */
   guint            n_attempts; /* that met a lock */
   int              busy_code;

@@ -243,6 +243,7 @@ pump (gpointer data, GError **error)
           next->refused = next->kind == BELAY_SQLITE_BEGIN && next->level->ending;
           connection->current = next;
           connection->n_queued_behind = connection->top->n_queued;
+          connection->last_behind = connection->n_given;
           g_atomic_int_set (&connection->stop, next->cancelled);
         }
       else if (connection->n_shared == 0)

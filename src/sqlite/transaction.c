@@ -12,13 +12,16 @@
  *
  * The *shared read transaction*: half of what a point SELECT costs is taking and giving back the lock of the file. So when
  * SELECTs queue up on a connection, they share one (deferred) read transaction, SHARED_MAX of them at most, and it ends
- * before anything else is done and when the queue is empty. They see one snapshot, of the moment of the first.
+ * before anything else is done and when the queue is empty. They see one snapshot, of the moment of the first; so only
+ * those share it that had been given by then: T5.
  *
  *  T1  Outside a level's end, SQLite is in a transaction exactly while the level of depth 1 is open and not lost, or the
  *      shared one is open, or the program began one by a statement of its own at depth 0.
  *  T2  What fails at depth 0 leaves no transaction open that was not open before it.
  *  T3  A commit that fails, for whatever reason, is followed by a rollback before anybody is told; what both say is told.
  *  T4  A connection that cannot be brought out of a transaction is `broken`: nothing more is run on it.
+ *  T5  What a SELECT sees is never older than the SELECT: whoever knows of a commit and then gives one, sees it. So one
+ *      that is given after the snapshot was taken ends the shared transaction, by its number.
  */
 #include "transaction.h"
 
@@ -117,15 +120,15 @@ belay_sqlite_level_usable (SqliteConnection *connection, SqliteOperation *op)
 /* --- the shared read transaction --- */
 
 int
-belay_sqlite_share_select (SqliteConnection *connection, SqliteLevel *level)
+belay_sqlite_share_select (SqliteConnection *connection, SqliteOperation *op)
 {
   int code;
 
-  if (level->depth > 0)
+  if (op->level->depth > 0)
     return SQLITE_OK;
   if (connection->n_shared > 0)
     {
-      if (connection->n_shared++ < SHARED_MAX)
+      if ((gint) (connection->last_shared - op->number) >= 0 && connection->n_shared++ < SHARED_MAX)
         return SQLITE_OK;
       belay_sqlite_share_end (connection);
     }
@@ -133,7 +136,10 @@ belay_sqlite_share_select (SqliteConnection *connection, SqliteLevel *level)
     return SQLITE_OK;
   code = run_fixed (connection, BEGIN_READ);
   if (code == SQLITE_OK)
-    connection->n_shared = 1;
+    {
+      connection->n_shared = 1;
+      connection->last_shared = connection->last_behind;
+    }
   return code;
 }
 

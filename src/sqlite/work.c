@@ -175,7 +175,7 @@ prepare (SqliteConnection *connection, StatementOperation *self, int *ret_code)
       return NULL;
     }
   if (statement->is_select)
-    *ret_code = belay_sqlite_share_select (connection, self->op.level);
+    *ret_code = belay_sqlite_share_select (connection, &self->op);
   else
     belay_sqlite_share_end (connection);
   return *ret_code == SQLITE_OK ? statement : NULL;
