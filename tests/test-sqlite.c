@@ -506,6 +506,37 @@ statement_errors (gpointer data, GError **error)
   return TRUE;
 }
 
+/* More than one statement where there should be one: none of them takes effect, not even what acts by being prepared. */
+static gboolean
+more_than_one (gpointer data, GError **error)
+{
+  static const char *const several[] = {
+    "SELECT 1; PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = OFF; SELECT 1", "; PRAGMA foreign_keys = OFF; PRAGMA foreign_keys",
+    "EXPLAIN PRAGMA foreign_keys = OFF; SELECT 1", "/* ; */ PRAGMA foreign_keys = OFF -- ;\n;;SELECT 1",
+    "SELECT 1; nonsense", "SELECT ';'; DELETE FROM t", "SELECT \";\"; DELETE FROM t", "SELECT 'it''s;'; DELETE FROM t",
+    "CREATE TABLE u (a); DELETE FROM t", "CREATE TABLE u (a); PRAGMA foreign_keys = OFF",
+    "CREATE TRIGGER r AFTER UPDATE ON t BEGIN DELETE FROM t; END; PRAGMA foreign_keys = OFF",
+    "\xef\xbb\xbfPRAGMA foreign_keys = OFF; SELECT 1",
+  };
+  static const char *const one[] = {
+    "SELECT 1;", ";; SELECT ';', \";\", ';''', [;], `;` FROM (SELECT 1 AS \";\") /* ; */; -- ;", "SELECT 1 /* ; SELECT 2",
+    "CREATE TRIGGER r AFTER UPDATE ON t BEGIN SELECT CASE 1 WHEN 1 THEN 2 END; DELETE FROM t; END;\n -- ; the end",
+    "EXPLAIN QUERY PLAN /* ; */ SELECT 1; ", "CREATE TEMP TRIGGER q AFTER UPDATE ON t BEGIN SELECT 1; END", "EXPLAIN SELECT 1",
+  };
+  belay_auto (BelaySqlite) db = open_db (":memory:", "CREATE TABLE t (\";\"); INSERT INTO t VALUES (1)");
+
+  for (guint i = 0; i < G_N_ELEMENTS (several); i++)
+    {
+      assert_fails (belay_sqlite_execute (db, several[i], NULL), BELAY_SQLITE_ERROR, SQLITE_MISUSE, "*more than one statement*");
+      g_assert_cmpint (count (db, "PRAGMA foreign_keys"), ==, 1);
+    }
+  g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, 1);
+  for (guint i = 0; i < G_N_ELEMENTS (one); i++)
+    assert_ok (belay_sqlite_query (db, one[i], NULL));
+  g_assert_cmpint (count (db, "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'"), ==, 1);
+  return TRUE;
+}
+
 static gboolean
 changes_are_counted (gpointer data, GError **error)
 {
@@ -1811,6 +1842,7 @@ main (int argc, char **argv)
   test_add_fiber ("/sqlite/values-are-converted-as-SQLite-does", conversions);
   test_add_fiber ("/sqlite/parameters-that-are-refused", parameters_refused);
   test_add_fiber ("/sqlite/errors-say-the-statement", statement_errors);
+  test_add_fiber ("/sqlite/more-than-one-statement-takes-no-effect", more_than_one);
   test_add_fiber ("/sqlite/changes-are-counted", changes_are_counted);
   test_add_fiber ("/sqlite/single-values", single_values);
   test_add_fiber ("/sqlite/scripts", scripts);
