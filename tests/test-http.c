@@ -288,6 +288,19 @@ on_connection (gpointer data)
         {
           send_all (fd, "HTTP/1.1 200\r\nX-Folded: one\r\n \t two\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n");
         }
+      else if (g_str_has_prefix (request->str, "GET /trailer"))
+        {
+          send_all (fd, "HTTP/1.1 200 OK\r\nX-Head: yes\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n");
+          send_all (fd, "HTTP/evil: 1\r\nHTTP/1.1 404 Not: Found\r\nX-Head: no\r\n\r\n");
+        }
+      else if (g_str_has_prefix (request->str, "GET /badtrailer"))
+        {
+          send_all (fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nwhat is this\r\n\r\n");
+        }
+      else if (g_str_has_prefix (request->str, "GET /onlytrailer"))
+        {
+          send_all (fd, "HTTP/1.1 200 OK\r\nX-Head: yes\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHTTP/evil: 1\r\n\r\n");
+        }
       else if (g_str_has_prefix (request->str, "GET /huge"))
         {
           send_all (fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\nit begins");
@@ -569,6 +582,27 @@ test_odd_answers (gpointer data, GError **error)
   g_assert_cmpuint (g_bytes_get_size (chunked), ==, 300000);
   g_assert_cmpuint (g_bytes_get_size (large), ==, 5000000);
   g_assert_cmpint (((const char *) g_bytes_get_data (large, NULL))[4999999], ==, 'x');
+  return TRUE;
+}
+
+/* What comes after the body, whatever it looks like, changes nothing. */
+static gboolean
+test_trailers (gpointer data, GError **error)
+{
+  static const char *const paths[] = { "/trailer", "/onlytrailer" };
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+
+  for (guint i = 0; i < G_N_ELEMENTS (paths); i++)
+    {
+      g_autoptr (BelayHttpResponse) response = belay_await (belay_http_get (session, BAD (paths[i])), error);
+
+      if (response == NULL)
+        return FALSE;
+      g_assert_cmpuint (belay_http_response_get_status (response), ==, 200);
+      g_assert_cmpstr (belay_http_response_get_header (response, "X-Head"), ==, "yes");
+      assert_text (belay_http_response_get_bytes (response), i == 0 ? "hello" : "");
+    }
+  assert_fails (belay_http_get (session, BAD ("/badtrailer")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL, "/badtrailer");
   return TRUE;
 }
 
@@ -1503,6 +1537,7 @@ main (int argc, char **argv)
 
   test_add_fiber ("/http/an-answer-has-status-url-headers-and-body", test_answer);
   test_add_fiber ("/http/odd-but-proper-answers", test_odd_answers);
+  test_add_fiber ("/http/a-trailer-is-no-new-answer", test_trailers);
   test_add_fiber ("/http/a-failure-status-is-an-error-where-success-was-asked-for", test_status);
   test_add_fiber ("/http/compressed-bodies-are-decoded", test_gzip);
   test_add_fiber ("/http/redirects-are-followed-up-to-the-limit", test_redirects);

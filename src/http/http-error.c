@@ -164,6 +164,7 @@ judge (const BelayHttpFailure *failure)
                          "ask again, or see the server's log" };
     case CURLE_BAD_CONTENT_ENCODING:
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the body cannot be decoded", "see how the server compresses" };
+    case CURLE_BAD_FUNCTION_ARGUMENT: /* a trailer that is no header: libcurl's function does not take it */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_HTTP2:
     case CURLE_HTTP3:

@@ -117,6 +117,18 @@ add_line (BelayHttpTransfer *self, const char *line, gsize length)
   return append_head (self, line, name_length) && append_head (self, value, value_length);
 }
 
+/* "HTTP/1.1 200", "HTTP/2 200": no header has such a name. */
+static gboolean
+is_status_line (const char *line, gsize length)
+{
+  const char *space;
+
+  if (length < 10 || memcmp (line, "HTTP/", 5) != 0 || !g_ascii_isdigit (line[5]))
+    return FALSE;
+  space = memchr (line, ' ', length - 1);
+  return space != NULL && g_ascii_isdigit (space[1]) && memchr (line, ':', (gsize) (space - line)) == NULL;
+}
+
 /* CURLOPT_HEADERFUNCTION: one line, with its end */
 static size_t
 on_header (char *line, size_t size, size_t count, void *data)
@@ -124,14 +136,14 @@ on_header (char *line, size_t size, size_t count, void *data)
   BelayHttpTransfer *self = data;
   gsize length = size * count;
 
-  if ((self->head_ended || self->head_length == 0) && length >= 5 && memcmp (line, "HTTP/", 5) == 0)
+  if ((self->head_ended || self->head_length == 0) && self->body_length == 0 && is_status_line (line, length))
     {
-      /* The first answer, or one after "100 Continue" or a redirect: only the last counts. */
+      /* The first answer, or one after "100 Continue" or a redirect (whose body libcurl keeps to itself): only the last
+       * counts. After a body there is none, whatever a trailer says. */
       const char *status_line = line;
 
       self->head_length = 0;
       self->head_ended = FALSE;
-      self->body_length = 0;
       strip (&status_line, &length);
       if (memchr (status_line, '\0', length) != NULL || !append_head (self, status_line, length))
         return CURL_WRITEFUNC_ERROR;
