@@ -65,14 +65,14 @@ good_get (int *member)
 }
 
 static GBytes *
-gzipped (const char *text, gsize length)
+packed (GZlibCompressorFormat format, const char *text, gsize length)
 {
-  g_autoptr (GConverter) gzip = G_CONVERTER (g_zlib_compressor_new (G_ZLIB_COMPRESSOR_FORMAT_GZIP, -1));
+  g_autoptr (GConverter) zlib = G_CONVERTER (g_zlib_compressor_new (format, -1));
   g_autoptr (GInputStream) in = g_memory_input_stream_new_from_data (text, (gssize) length, NULL);
-  g_autoptr (GInputStream) packed = g_converter_input_stream_new (in, gzip);
+  g_autoptr (GInputStream) stream = g_converter_input_stream_new (in, zlib);
   g_autoptr (GOutputStream) out = g_memory_output_stream_new_resizable ();
 
-  g_assert_cmpint (g_output_stream_splice (out, packed, G_OUTPUT_STREAM_SPLICE_CLOSE_TARGET, NULL, NULL), >, 0);
+  g_assert_cmpint (g_output_stream_splice (out, stream, G_OUTPUT_STREAM_SPLICE_CLOSE_TARGET, NULL, NULL), >, 0);
   return g_memory_output_stream_steal_as_bytes (G_MEMORY_OUTPUT_STREAM (out));
 }
 
@@ -156,11 +156,11 @@ on_request (SoupServer *server, SoupServerMessage *message, const char *path, GH
   else if (g_str_equal (path, "/gzip"))
     {
       g_autofree char *plain = g_strnfill (n, 'z');
-      g_autoptr (GBytes) packed = gzipped (plain, n);
+      g_autoptr (GBytes) body = packed (G_ZLIB_COMPRESSOR_FORMAT_GZIP, plain, n);
 
       soup_message_headers_append (headers, "Content-Encoding", "gzip");
-      soup_server_message_set_response (message, "text/plain", SOUP_MEMORY_COPY, g_bytes_get_data (packed, NULL),
-                                        g_bytes_get_size (packed));
+      soup_server_message_set_response (message, "text/plain", SOUP_MEMORY_COPY, g_bytes_get_data (body, NULL),
+                                        g_bytes_get_size (body));
     }
   else if (g_str_equal (path, "/asked"))
     {
@@ -217,6 +217,41 @@ send_all (int fd, const char *text)
       left -= (gsize) n;
     }
   return TRUE;
+}
+
+/* "CODING/FORMAT/CUT/PADDING": the numbers from 0 to 9999 as a compressed body, cut by so many bytes. */
+static void
+send_packed (int fd, const char *how)
+{
+  g_auto (GStrv) words = g_strsplit_set (how, "/ ", 5);
+  GZlibCompressorFormat format = g_str_equal (words[1], "gzip") ? G_ZLIB_COMPRESSOR_FORMAT_GZIP
+                                 : g_str_equal (words[1], "zlib") ? G_ZLIB_COMPRESSOR_FORMAT_ZLIB : G_ZLIB_COMPRESSOR_FORMAT_RAW;
+  g_autoptr (GString) text = g_string_new (NULL);
+  g_autoptr (GByteArray) body = g_byte_array_new ();
+  g_autofree char *head = NULL;
+  guint cut = (guint) atoi (words[2]);
+  gsize piece;
+
+  for (int i = 0; i < 10000; i++)
+    g_string_append_printf (text, "%d\n", i);
+  piece = format == G_ZLIB_COMPRESSOR_FORMAT_GZIP ? text->len / 2 : text->len; /* gzip may be several streams */
+  for (gsize i = 0; i < text->len; i += piece)
+    {
+      g_autoptr (GBytes) stream = packed (format, text->str + i, piece);
+
+      g_byte_array_append (body, g_bytes_get_data (stream, NULL), (guint) g_bytes_get_size (stream));
+    }
+  g_byte_array_append (body, (const guint8 *) words[3], (guint) strlen (words[3]));
+  head = g_strdup_printf ("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %u\r\n\r\n", words[0],
+                          cut == 9999 ? 0 : body->len - cut);
+  if (send_all (fd, head) && cut != 9999)
+    for (guint i = 0; i < body->len - cut; i += 1000)
+      {
+        gsize left = body->len - cut - i;
+
+        if (send (fd, body->data + i, MIN (left, 1000), MSG_NOSIGNAL) <= 0)
+          break;
+      }
 }
 
 /* Until the client gives up. */
@@ -317,6 +352,10 @@ on_connection (gpointer data)
       else if (g_str_has_prefix (request->str, "GET /badgzip"))
         {
           send_all (fd, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nno gzip!!");
+        }
+      else if (g_str_has_prefix (request->str, "GET /packed?"))
+        {
+          send_packed (fd, request->str + strlen ("GET /packed?"));
         }
       else if (g_str_has_prefix (request->str, "GET /stale"))
         {
@@ -644,6 +683,53 @@ test_gzip (gpointer data, GError **error)
   assert_fails (belay_http_get_bytes (session, BAD ("/badgzip")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
                 "decode");
   assert_gets (session, GOOD ("/hello"), "hello");
+  assert_gets (session, GOOD ("/asked?Accept-Encoding"), "gzip, deflate");
+  return TRUE;
+}
+
+/* A compressed body comes as a whole or not at all; and it has a 0 behind it, as a plain one. */
+static gboolean
+test_packed (gpointer data, GError **error)
+{
+  static const char *const whole[] = { "gzip/gzip/0/", "x-gzip/gzip/0/", "GZIP/gzip/0/", "identity,gzip/gzip/0/", "gzip/gzip/0/padding",
+                                       "deflate/zlib/0/", "deflate/raw/0/", "deflate/zlib/0/padding" };
+  static const char *const broken[] = { "gzip/gzip/1/", "gzip/gzip/9/", "gzip/gzip/5000/", "deflate/zlib/1/", "deflate/zlib/5000/",
+                                        "deflate/raw/100/", "gzip/zlib/0/", "br/gzip/0/", "gzip,gzip/gzip/0/" };
+  static const char *const plain[] = { "/size?1", "/size?4096", "/size?4097", "/chunked?1", "/chunked?4096", "/chunked?16384",
+                                       "/size?0", "/gzip?4096", "/gzip?4097" };
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+
+  for (gsize max = 0; max < 2; max++)
+    {
+      belay_http_session_set_max_body_size (session, max * 48890);
+      for (guint i = 0; i < G_N_ELEMENTS (whole); i++)
+        {
+          g_autoptr (GBytes) bytes = belay_await (belay_http_get_bytes (session, at (BAD ("/packed?"), whole[i])), error);
+          const char *text;
+
+          if (bytes == NULL)
+            return FALSE;
+          text = g_bytes_get_data (bytes, NULL);
+          g_assert_cmpuint (g_bytes_get_size (bytes), ==, 48890);
+          g_assert_cmpuint (strlen (text), ==, 48890);
+          g_assert_true (g_str_has_prefix (text, "0\n1\n2\n") && g_str_has_suffix (text, "\n9998\n9999\n"));
+        }
+    }
+  for (guint i = 0; i < G_N_ELEMENTS (broken); i++)
+    assert_fails (belay_http_get (session, at (BAD ("/packed?"), broken[i])), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
+                  broken[i]);
+  assert_gets (session, BAD ("/packed?gzip/gzip/9999/"), "");
+  belay_http_session_set_max_body_size (session, 48889);
+  assert_fails (belay_http_get (session, BAD ("/packed?gzip/gzip/0/")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "48889");
+  for (guint i = 0; i < G_N_ELEMENTS (plain); i++)
+    {
+      g_autoptr (GBytes) bytes = belay_await (belay_http_get_bytes (session, GOOD (plain[i])), error);
+
+      if (bytes == NULL)
+        return FALSE;
+      g_assert_cmpuint (g_bytes_get_size (bytes), ==, (gsize) atoi (strchr (plain[i], '?') + 1));
+      g_assert_cmpuint (strlen (g_bytes_get_data (bytes, NULL)), ==, g_bytes_get_size (bytes));
+    }
   return TRUE;
 }
 
@@ -948,7 +1034,7 @@ static gboolean
 test_too_large (gpointer data, GError **error)
 {
   belay_auto (BelayHttpSession) session = belay_http_session_new ();
-  g_autoptr (GBytes) largest = NULL, packed = NULL;
+  g_autoptr (GBytes) largest = NULL, small = NULL;
 
   /* declared; not declared; small on the way and large when unpacked */
   assert_fails (belay_http_get (session, BAD ("/huge")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "67108864");
@@ -967,10 +1053,10 @@ test_too_large (gpointer data, GError **error)
 
   /* larger on the way than unpacked */
   belay_http_session_set_max_body_size (session, 10);
-  packed = belay_await (belay_http_get_bytes (session, GOOD ("/gzip?10")), error);
-  if (packed == NULL)
+  small = belay_await (belay_http_get_bytes (session, GOOD ("/gzip?10")), error);
+  if (small == NULL)
     return FALSE;
-  g_assert_cmpuint (g_bytes_get_size (packed), ==, 10);
+  g_assert_cmpuint (g_bytes_get_size (small), ==, 10);
 
   /* no limit: what a server declares is not believed */
   belay_http_session_set_max_body_size (session, 0);
@@ -1540,6 +1626,7 @@ main (int argc, char **argv)
   test_add_fiber ("/http/a-trailer-is-no-new-answer", test_trailers);
   test_add_fiber ("/http/a-failure-status-is-an-error-where-success-was-asked-for", test_status);
   test_add_fiber ("/http/compressed-bodies-are-decoded", test_gzip);
+  test_add_fiber ("/http/a-compressed-body-that-is-cut-short-is-an-error", test_packed);
   test_add_fiber ("/http/redirects-are-followed-up-to-the-limit", test_redirects);
   test_add_fiber ("/http/credentials-stay-in-their-origin", test_credentials);
   test_add_fiber ("/http/H01-requests-one-after-another-use-one-connection", test_one_connection);

@@ -162,7 +162,7 @@ judge (const BelayHttpFailure *failure)
     case CURLE_HTTP2_STREAM:
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the connection broke before the answer was complete",
                          "ask again, or see the server's log" };
-    case CURLE_BAD_CONTENT_ENCODING:
+    case CURLE_BAD_CONTENT_ENCODING: /* of the transfer; that of the body is ours */
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the body cannot be decoded", "see how the server compresses" };
     case CURLE_BAD_FUNCTION_ARGUMENT: /* a trailer that is no header: libcurl's function does not take it */
     case CURLE_WEIRD_SERVER_REPLY:
