@@ -55,7 +55,11 @@ BELAY_AVAILABLE_IN_1_0 BelayHttpSession *belay_http_session_new (void) BELAY_USE
 /* Settings; they count for requests made afterwards. Threads: that of the session's context. */
 /* The whole of a request, in milliseconds; 0, the default: no limit but the caller's deadline. */
 BELAY_AVAILABLE_IN_1_0 void belay_http_session_set_timeout         (BelayHttpSession *session, gint64 milliseconds);
-/* How many redirects are followed; 0: none, the 3xx answer is the response. Default 10. Credentials stay in their origin. */
+/*
+ * How many redirects are followed; 0: none, the 3xx answer is the response. Default 10. To another origin go neither the
+ * URL's user and password nor an Authorization or Cookie header; all other headers that were set do, a key of your own
+ * (X-Api-Key) as well: for those set the limit to 0, or use a session for each origin.
+ */
 BELAY_AVAILABLE_IN_1_0 void belay_http_session_set_max_redirects   (BelayHttpSession *session, guint max);
 /* The largest body taken; 0: no limit. Default 64 MiB. */
 BELAY_AVAILABLE_IN_1_0 void belay_http_session_set_max_body_size   (BelayHttpSession *session, gsize bytes);
