@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -352,6 +353,13 @@ on_connection (gpointer data)
       else if (g_str_has_prefix (request->str, "GET /badgzip"))
         {
           send_all (fd, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nno gzip!!");
+        }
+      else if (g_str_has_prefix (request->str, "GET /longheader"))
+        {
+          g_autofree char *much = g_strnfill (200000, 'h');
+
+          if (send_all (fd, "HTTP/1.1 200 OK\r\nX-Long: ") && send_all (fd, much))
+            send_all (fd, "\r\nContent-Length: 0\r\n\r\n");
         }
       else if (g_str_has_prefix (request->str, "GET /packed?"))
         {
@@ -752,6 +760,10 @@ test_redirects (gpointer data, GError **error)
                 "ftp://127.0.0.1/x");
   assert_fails (belay_http_get (session, GOOD ("/to?file:///etc/passwd")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
                 "file:");
+  assert_fails (belay_http_get (session, GOOD ("/to?javascript:alert(1)")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
+                "redirected to javascript:alert(1): it redirects to a URL that is neither http nor https");
+  assert_fails (belay_http_get (session, GOOD ("/to?http://")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
+                "redirected to http://: it redirects to a URL that is malformed");
 
   belay_http_session_set_max_redirects (session, 0);
   stopped = belay_await (belay_http_get (session, GOOD ("/redirect?1")), error);
@@ -983,6 +995,8 @@ test_urls (gpointer data, GError **error)
   static const char *const wrong[] = { "", "hello", "127.0.0.1:80/", "ftp://127.0.0.1/", "file:///etc/passwd",
                                        "http:/x", "http://", "http://[::1", "http://127.0.0.1:123456/", "http://a b/",
                                        "https:///x y", "httpx://127.0.0.1/" };
+  static const char *const secret[] = { "http://ada:hun/ter2@127.0.0.1/", "http://ada:hun?ter2@127.0.0.1/a@b", "ada:hun#ter2@127.0.0.1",
+                                        "http://ada:hunter2@[::1", "ftp://ada:hun/ter2@127.0.0.1/", "http://ada:1hun/t@er2@a b/" };
   g_autofree char *endless = g_strnfill (9000000, 'x');
 
   memcpy (endless, "http://127.0.0.1/", strlen ("http://127.0.0.1/"));
@@ -991,6 +1005,18 @@ test_urls (gpointer data, GError **error)
   assert_fails (belay_http_get (NULL, endless), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL, "xxx…");
   assert_fails (belay_http_get (NULL, "http://\xc3\xa4\xff\n/"), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
                 "GET http://ä");
+
+  /* a password that should have been escaped is not told either */
+  for (guint i = 0; i < G_N_ELEMENTS (secret); i++)
+    {
+      g_autoptr (GError) local = NULL;
+
+      g_assert_false (belay_await_ok (belay_http_get (NULL, secret[i]), &local));
+      g_assert_error (local, BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL);
+      g_test_message ("%s", local->message);
+      g_assert_null (strstr (local->message, "hun"));
+      g_assert_null (strstr (local->message, "ter2"));
+    }
   return TRUE;
 }
 
@@ -1019,7 +1045,8 @@ test_no_server (gpointer data, GError **error)
 static gboolean
 test_bad_answers (gpointer data, GError **error)
 {
-  static const char *const paths[] = { "/garbage", "/nothing", "/short", "/reset", "/half", "/headers" };
+  static const char *const paths[] = { "/garbage", "/nothing", "/short", "/reset", "/half", "/headers",
+                                       "/longheader" };
   belay_auto (BelayHttpSession) session = belay_http_session_new ();
 
   for (guint i = 0; i < G_N_ELEMENTS (paths); i++)
@@ -1027,7 +1054,39 @@ test_bad_answers (gpointer data, GError **error)
       assert_fails (belay_http_get (session, BAD (paths[i])), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL, paths[i]);
       assert_gets (session, BAD ("/fine"), "fine");
     }
+  assert_fails (belay_http_get (session, BAD ("/longheader")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
+                "headers of the answer are too large");
   return belay_close (&session, error);
+}
+
+/* No descriptor for one more connection is no fault of the server's. */
+static gboolean
+test_no_descriptor (gpointer data, GError **error)
+{
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+  BelayFuture *future = belay_http_get (session, BAD ("/silent"));
+  GArray *files = g_array_new (FALSE, FALSE, sizeof (int));
+  g_autoptr (GError) local = NULL;
+  struct rlimit before, few;
+  int fd;
+
+  g_assert_true (reaches (get_atomic, &bad.n_silent, 1)); /* all else that is needed once is open */
+  getrlimit (RLIMIT_NOFILE, &before);
+  few = before;
+  few.rlim_cur = MIN (few.rlim_cur, 256);
+  setrlimit (RLIMIT_NOFILE, &few);
+  while ((fd = dup (0)) != -1)
+    g_array_append_val (files, fd);
+  g_assert_false (belay_await_ok (belay_http_get (session, BAD ("/fine")), &local));
+  for (guint i = 0; i < files->len; i++)
+    close (g_array_index (files, int, i));
+  setrlimit (RLIMIT_NOFILE, &before);
+  g_array_unref (files);
+  g_assert_error (local, BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_CONNECT);
+  g_assert_nonnull (strstr (local->message, "too many open files"));
+  assert_gets (session, BAD ("/fine"), "fine");
+  belay_future_unref (future);
+  return TRUE;
 }
 
 static gboolean
@@ -1639,6 +1698,7 @@ main (int argc, char **argv)
   test_add_fiber ("/http/wrong-urls-are-said-to-be-wrong", test_urls);
   test_add_fiber ("/http/no-name-no-server-no-tls", test_no_server);
   test_add_fiber ("/http/bad-answers-are-errors-and-the-session-lives", test_bad_answers);
+  test_add_fiber ("/http/no-descriptor-left-is-said", test_no_descriptor);
   test_add_fiber ("/http/a-body-is-never-larger-than-allowed", test_too_large);
   test_add_fiber ("/http/H10-a-timeout-says-what-it-was-at-and-drops-the-connection", test_timeout);
   test_add_fiber ("/http/the-callers-deadline-drops-the-transfer", test_deadline);

@@ -34,6 +34,7 @@
 #include "http/http-error.h"
 #include "http/response.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define RESERVE   ((gsize) 256 * 1024 * 1024)
@@ -155,6 +156,7 @@ on_header (char *line, size_t size, size_t count, void *data)
       self->head_length = 0;
       self->head_ended = FALSE;
       self->decoder.coding = BELAY_HTTP_CODING_NONE;
+      g_clear_pointer (&self->location, g_free);
       strip (&status_line, &length);
       if (memchr (status_line, '\0', length) != NULL || !append_head (self, status_line, length))
         return CURL_WRITEFUNC_ERROR;
@@ -165,6 +167,8 @@ on_header (char *line, size_t size, size_t count, void *data)
         self->head_ended = TRUE;
       else if (is_header (line, length, "Content-Encoding"))
         belay_http_decoder_add (&self->decoder, line + strlen ("Content-Encoding:"), length - strlen ("Content-Encoding:"));
+      else if (is_header (line, length, "Location") && self->location == NULL)
+        self->location = g_strstrip (g_strndup (line + strlen ("Location:"), length - strlen ("Location:")));
       if (!self->head_ended && self->keep_lines && !add_line (self, line, length))
         return CURL_WRITEFUNC_ERROR;
     }
@@ -264,6 +268,18 @@ on_body (char *bytes, size_t size, size_t count, void *data)
   return length;
 }
 
+/* CURLOPT_OPENSOCKETFUNCTION */
+static curl_socket_t
+on_socket (void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+  BelayHttpTransfer *self = data;
+  curl_socket_t fd = belay_http_sockets_socket (self->sockets, purpose, address);
+
+  if (G_UNLIKELY (fd == CURL_SOCKET_BAD))
+    self->no_socket = errno; /* libcurl forgets it, and says that it cannot connect */
+  return fd;
+}
+
 /* --- one after another --- */
 
 BelayHttpTransfer *
@@ -286,6 +302,7 @@ belay_http_transfer_free (BelayHttpTransfer *self)
   curl_easy_cleanup (self->easy);
   g_clear_pointer (&self->settings, belay_http_settings_unref);
   belay_http_decoder_reset (&self->decoder);
+  g_free (self->location);
   g_free (self->head);
   g_free (self->body);
   g_free (self);
@@ -317,8 +334,8 @@ apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
   curl_easy_setopt (easy, CURLOPT_HEADERDATA, self);
   curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt (easy, CURLOPT_WRITEDATA, self);
-  curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, belay_http_sockets_socket);
-  curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, self->sockets);
+  curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+  curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, self);
   curl_easy_setopt (easy, CURLOPT_CLOSESOCKETFUNCTION, belay_http_sockets_close);
   curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, self->sockets);
 #if CURL_AT_LEAST_VERSION(7, 87, 0)
@@ -370,6 +387,7 @@ belay_http_transfer_begin (BelayHttpTransfer *self, BelayHttpRequest *request, g
   self->fault = BELAY_HTTP_FAULT_NONE;
   self->head_length = 0;
   self->body_length = 0;
+  self->no_socket = 0;
   self->words[0] = '\0';
   return TRUE;
 }
@@ -386,6 +404,8 @@ forget (BelayHttpTransfer *self, gboolean plain)
   if (G_UNLIKELY (self->body != NULL))
     g_clear_pointer (&self->body, g_free);
   self->body_size = 0;
+  if (G_UNLIKELY (self->location != NULL))
+    g_clear_pointer (&self->location, g_free);
   if (G_UNLIKELY (self->head_size > HEAD_KEEP))
     {
       g_clear_pointer (&self->head, g_free);
@@ -481,7 +501,10 @@ fail (BelayHttpTransfer *self, CURLcode code)
   if (was_redirected (self))
     curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
   failure.effective_url = effective_url;
+  failure.location = self->location;
+  failure.no_socket = self->no_socket;
   failure.answered = self->head_length > 0;
+  failure.in_headers = failure.answered && !self->head_ended;
   request->error = belay_http_error_new (&failure);
 }
 

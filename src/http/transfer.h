@@ -33,6 +33,8 @@ struct _BelayHttpTransfer
   char              *body;
   gsize              body_length, body_size; /* as decoded; memory for one byte more is there, if any */
   BelayHttpDecoder   decoder;
+  char              *location;   /* where the last answer redirects to; NULL: nowhere */
+  int                no_socket;  /* an errno, when none could be opened; 0: it could */
   char               words[CURL_ERROR_SIZE]; /* libcurl's, of an error */
 };
 
