@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const char *program;
+
 /* --- the good server --- */
 
 static struct
@@ -1164,6 +1166,35 @@ test_timeout (gpointer data, GError **error)
   return TRUE;
 }
 
+/* In another process, whose clock is the virtual one: it stands still for a transfer. */
+static gboolean
+get_under_virtual_clock (gpointer url, GError **error)
+{
+  gint64 begin = belay_now ();
+  {
+    belay_auto (BelayTimeout) limit G_GNUC_UNUSED = belay_timeout (100);
+    g_autoptr (GBytes) bytes = belay_await (belay_http_get_bytes (NULL, url), error);
+
+    if (bytes == NULL)
+      return FALSE;
+  }
+  g_assert_cmpint (belay_now (), ==, begin);
+  return belay_sleep (3600 * 1000, error); /* and goes on afterwards */
+}
+
+static void
+test_virtual_clock (void)
+{
+  const char *argv[] = { program, "--virtual-clock", GOOD ("/slow?300"), NULL };
+  g_auto (GStrv) environment = g_environ_setenv (g_get_environ (), "BELAY_DEBUG", "virtual-clock", TRUE);
+  g_autoptr (GError) error = NULL;
+  int status = -1;
+
+  g_spawn_sync (NULL, (char **) argv, environment, 0, NULL, NULL, NULL, NULL, &status, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (status, ==, 0);
+}
+
 static gboolean
 test_deadline (gpointer data, GError **error)
 {
@@ -1677,6 +1708,9 @@ main (int argc, char **argv)
 
   for (guint i = 0; i < G_N_ELEMENTS (proxies); i++)
     g_unsetenv (proxies[i]);
+  program = argv[0];
+  if (argc == 3 && g_str_equal (argv[1], "--virtual-clock"))
+    return belay_run (get_under_virtual_clock, argv[2]);
   g_test_init (&argc, &argv, NULL);
   start_servers ();
 
@@ -1701,6 +1735,7 @@ main (int argc, char **argv)
   test_add_fiber ("/http/no-descriptor-left-is-said", test_no_descriptor);
   test_add_fiber ("/http/a-body-is-never-larger-than-allowed", test_too_large);
   test_add_fiber ("/http/H10-a-timeout-says-what-it-was-at-and-drops-the-connection", test_timeout);
+  g_test_add_func ("/http/a-virtual-clock-stands-still-for-transfers", test_virtual_clock);
   test_add_fiber ("/http/the-callers-deadline-drops-the-transfer", test_deadline);
   test_add_fiber ("/http/cancelling-drops-only-what-was-cancelled", test_cancel);
   test_add_fiber ("/http/a-dropped-future-drops-only-its-transfer", test_drop);

@@ -1496,6 +1496,53 @@ wait_is_cancelled (gpointer data, GError **error)
 }
 
 /* The loop of one who waits for a lock ends: the others that wait behind go on. */
+static gpointer
+commit_soon (gpointer handle)
+{
+  g_usleep (300000);
+  g_assert_cmpint (sqlite3_exec (handle, "COMMIT", NULL, NULL, NULL), ==, SQLITE_OK);
+  return NULL;
+}
+
+/* In another process, whose clock is the virtual one: it stands still while a lock is waited for. */
+static gboolean
+wait_under_virtual_clock (gpointer path, GError **error)
+{
+  gint64 begin = belay_now ();
+  sqlite3 *handle = NULL;
+  GThread *thread;
+  gboolean ok;
+
+  g_assert_cmpint (sqlite3_open (path, &handle), ==, SQLITE_OK);
+  g_assert_cmpint (sqlite3_exec (handle, "CREATE TABLE t (a)", NULL, NULL, NULL), ==, SQLITE_OK);
+  {
+    belay_auto (BelaySqlite) db = open_db (path, NULL);
+    belay_auto (BelayTimeout) limit G_GNUC_UNUSED = belay_timeout (100);
+
+    g_assert_cmpint (sqlite3_exec (handle, "BEGIN EXCLUSIVE", NULL, NULL, NULL), ==, SQLITE_OK);
+    thread = g_thread_new ("other", commit_soon, handle);
+    ok = belay_await_ok (belay_sqlite_execute (db, "INSERT INTO t VALUES (1)", NULL), error);
+    g_thread_join (thread);
+  }
+  sqlite3_close (handle);
+  g_assert_cmpint (belay_now (), ==, begin);
+  return ok && belay_sleep (3600 * 1000, error); /* and goes on afterwards */
+}
+
+static void
+virtual_clock (void)
+{
+  g_autofree char *path = db_path ();
+  const char *argv[] = { program, "--virtual-clock", path, NULL };
+  g_auto (GStrv) environment = g_environ_setenv (g_get_environ (), "BELAY_DEBUG", "virtual-clock", TRUE);
+  g_autoptr (GError) error = NULL;
+  int status = -1;
+
+  g_spawn_sync (NULL, (char **) argv, environment, 0, NULL, NULL, NULL, NULL, &status, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (status, ==, 0);
+}
+
 static gboolean
 loop_ends_while_waiting (gpointer data, GError **error)
 {
@@ -1831,6 +1878,8 @@ main (int argc, char **argv)
 {
   if (argc == 3 && g_str_equal (argv[1], "--other"))
     return other_main (argv[2]);
+  if (argc == 3 && g_str_equal (argv[1], "--virtual-clock"))
+    return belay_run (wait_under_virtual_clock, argv[2]);
   program = argv[0];
   g_test_init (&argc, &argv, NULL);
 
@@ -1873,6 +1922,7 @@ main (int argc, char **argv)
   test_add_fiber ("/sqlite/L46-gives-up-waiting", gives_up_waiting);
   test_add_fiber ("/sqlite/L46-waiting-holds-no-worker", waiting_holds_no_worker);
   test_add_fiber ("/sqlite/L46-wait-is-cancelled", wait_is_cancelled);
+  g_test_add_func ("/sqlite/L46-a-virtual-clock-stands-still-for-the-wait", virtual_clock);
   test_add_fiber ("/sqlite/L46-loop-ends-while-waiting", loop_ends_while_waiting);
   test_add_fiber ("/sqlite/L46-plain-thread-waits", plain_thread_waits);
   test_add_fiber ("/sqlite/F25-L47-cancel-stops-one-statement", cancel_stops_one_statement);

@@ -37,6 +37,7 @@ struct _SqliteConnection
   SqliteOperation *current; /* what runs */
   gboolean         pumping; /* a worker serves the queue, or is about to */
   gboolean         waiting; /* the first operation of the queue waits for another's lock */
+  gboolean         external; /* pumping || waiting, and counted as such: W4 */
   guint            n_given; /* operations in all: the number of the last one */
   guint            wait_number;
   guint            pump_number;

@@ -16,6 +16,8 @@
  *  W2  The pump starts even in a fiber that is cancelled: the queue is not that fiber's alone.
  *  W3  A timer belongs to a wait by its number. One that comes late does nothing. One whose loop ends before it comes acts
  *      as if it had come, so that the queue does not stand still.
+ *  W4  While a connection pumps or waits it is external work, for which a virtual clock stands still: a pump that a timer
+ *      starts is no fiber's job, and a lock is another process's.
  */
 #include "pump.h"
 
@@ -30,6 +32,9 @@ belay_sqlite_pump_is_due (SqliteConnection *connection, guint *ret_number)
   if (connection->pumping || connection->waiting || connection->top->first == NULL)
     return FALSE;
   connection->pumping = TRUE;
+  if (!connection->external)
+    belay_external_begin (); /* W4 */
+  connection->external = TRUE;
   *ret_number = ++connection->pump_number;
   belay_sqlite_connection_ref (connection);
   return TRUE;
@@ -71,7 +76,7 @@ retry_over (gpointer data)
   g_free (retry);
 }
 
-/* A real timer, also under the virtual clock: it is another process that is waited for. */
+/* A real timer, also under the virtual clock, which stands still: it is another process that is waited for. */
 static void
 retry_later (SqliteConnection *connection, guint number, GMainContext *context, guint milliseconds)
 {
@@ -214,7 +219,7 @@ pump (gpointer data, GError **error)
       SqliteOperation *next = NULL, *dropped = NULL;
       SqliteLevel *left = NULL;
       GMainContext *context = NULL;
-      gboolean over = FALSE, start = FALSE;
+      gboolean over = FALSE, start = FALSE, idle = FALSE;
       guint delay = 0, wait_number = 0, number = 0;
 
       pthread_mutex_lock (&connection->lock);
@@ -251,6 +256,9 @@ pump (gpointer data, GError **error)
           over = TRUE;
           connection->pumping = FALSE;
           start = belay_sqlite_pump_is_due (connection, &number);
+          idle = !start && !connection->waiting;
+          if (idle)
+            connection->external = FALSE;
         }
       pthread_mutex_unlock (&connection->lock);
 
@@ -266,6 +274,8 @@ pump (gpointer data, GError **error)
         g_main_context_unref (context);
       if (start)
         belay_sqlite_pump_start (connection, number);
+      if (idle)
+        belay_external_end ();
       if (over)
         return connection; /* which only says that it went well */
 
