@@ -1134,6 +1134,7 @@ commit_of_a_connection (gpointer data, GError **error)
 {
   g_autofree char *path = db_path ();
   BelaySqlite *db = open_db (path, "CREATE TABLE t (a)");
+  g_autoptr (GError) local = NULL;
 
   assert_ok (belay_sqlite_script (db, "BEGIN; INSERT INTO t VALUES (1)"));
   g_assert_true (belay_commit (&db, error));
@@ -1143,7 +1144,14 @@ commit_of_a_connection (gpointer data, GError **error)
   g_assert_true (belay_close (&db, error));
   db = open_db (path, NULL);
   g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, 1);
-  return belay_close (&db, error);
+
+  /* Without one there is nothing to commit, and it is meant for a transaction's handle. */
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*not a transaction*");
+  g_assert_false (belay_commit (&db, &local));
+  g_test_assert_expected_messages ();
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_assert_null (db);
+  return TRUE;
 }
 
 /* SQLite is out of a transaction before we are: nothing more is run in it, for it would be committed at once. */
@@ -1173,6 +1181,66 @@ lost_transactions (gpointer data, GError **error)
       g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, i == 1 ? 1 : 0);
       assert_ok (belay_sqlite_execute (db, "DELETE FROM t", NULL));
     }
+  return TRUE;
+}
+
+static gboolean
+end_and_begin (sqlite3 *handle, gpointer data, GError **error)
+{
+  return sqlite3_exec (handle, "COMMIT; INSERT INTO t VALUES (2); BEGIN; INSERT INTO t VALUES (3)", NULL, NULL, NULL) == SQLITE_OK;
+}
+
+/* A transaction that a script, or a function, ends is over, though it begins another. */
+static gboolean
+replaced_transactions (gpointer data, GError **error)
+{
+  belay_auto (BelaySqlite) db = open_db (":memory:", "CREATE TABLE t (a)");
+
+  for (int function = 0; function < 2; function++)
+    {
+      BelaySqlite *tx = belay_await (belay_sqlite_begin (db), error);
+
+      assert_ok (belay_sqlite_execute (tx, "SAVEPOINT mine", NULL));
+      assert_ok (belay_sqlite_execute (tx, "ROLLBACK TO mine", NULL));
+      assert_ok (belay_sqlite_script (tx, "RELEASE mine; INSERT INTO t VALUES (1)"));
+      if (function)
+        assert_ok (belay_sqlite_run (tx, end_and_begin, NULL));
+      else
+        assert_fails (belay_sqlite_script (tx, "COMMIT; INSERT INTO t VALUES (2); BEGIN; INSERT INTO t VALUES (3)"),
+                      BELAY_SQLITE_ERROR, SQLITE_ABORT_ROLLBACK, "*has ended the transaction*(COMMIT;)");
+      assert_fails (belay_sqlite_execute (tx, "INSERT INTO t VALUES (4)", NULL), BELAY_SQLITE_ERROR, SQLITE_ABORT_ROLLBACK,
+                    "*is over already*");
+      g_assert_false (belay_commit (&tx, NULL));
+      g_assert_cmpint (count (db, "SELECT max(a) FROM t"), ==, function ? 2 : 1);
+      assert_ok (belay_sqlite_execute (db, "DELETE FROM t", NULL));
+    }
+  return TRUE;
+}
+
+/* A write that is stopped takes its transaction with it; what comes later says so. */
+static gboolean
+cancelled_write (gpointer data, GError **error)
+{
+  belay_auto (BelaySqlite) db = open_db (":memory:", "CREATE TABLE t (a)");
+  BelaySqlite *tx = belay_await (belay_sqlite_begin (db), error);
+
+  assert_ok (belay_sqlite_execute (tx, "INSERT INTO t VALUES (1)", NULL));
+  {
+    belay_auto (BelayTimeout) limit G_GNUC_UNUSED = belay_timeout (30);
+
+    assert_fails (belay_sqlite_query (tx, ENDLESS, NULL), G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "*");
+  }
+  assert_ok (belay_sqlite_execute (tx, "INSERT INTO t VALUES (2)", NULL));
+  {
+    belay_auto (BelayTimeout) limit G_GNUC_UNUSED = belay_timeout (30);
+
+    assert_fails (belay_sqlite_execute (tx, "INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) "
+                                            "SELECT i FROM c", NULL), G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "*");
+  }
+  assert_fails (belay_sqlite_execute (tx, "INSERT INTO t VALUES (3)", NULL), BELAY_SQLITE_ERROR, SQLITE_ABORT_ROLLBACK,
+                "*a write in it was cancelled*");
+  g_assert_true (belay_close (&tx, error));
+  g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, 0);
   return TRUE;
 }
 
@@ -1913,6 +1981,8 @@ main (int argc, char **argv)
   test_add_fiber ("/sqlite/L45-failed-commit-is-rolled-back", failed_commit);
   test_add_fiber ("/sqlite/L45-commit-of-a-connection", commit_of_a_connection);
   test_add_fiber ("/sqlite/L45-lost-transaction-refuses", lost_transactions);
+  test_add_fiber ("/sqlite/L45-replaced-transaction-refuses", replaced_transactions);
+  test_add_fiber ("/sqlite/L45-cancelled-write-loses-its-transaction", cancelled_write);
   test_add_fiber ("/sqlite/L45-closing-the-connection-rolls-back", transaction_of_a_closed_connection);
   test_add_fiber ("/sqlite/L45-commit-around-an-open-one-is-refused", commit_around_an_open_one);
   test_add_fiber ("/sqlite/L45-begin-that-is-cancelled-leaves-nothing-open", begin_cancelled);

@@ -54,6 +54,7 @@ struct _SqliteConnection
   guint         n_queued_behind; /* how many waited behind the running operation when it began */
   guint         last_behind;     /* no operation with a later number had been given then */
   guint         last_shared;     /* the value of that when the implicit read transaction began */
+  gboolean      ended;      /* a transaction was committed or rolled back since the running operation began */
   GError       *broken;     /* why nothing more can be done with it */
 };
 

@@ -98,7 +98,7 @@ belay_sqlite_run_script (SqliteConnection *connection, SqliteOperation *op, cons
 {
   while (sql[*position] != '\0')
     {
-      const char *rest = sql + *position;
+      const char *start = sql + *position, *rest = start;
       sqlite3_stmt *stmt = NULL;
       SqliteOutcome outcome;
       int code;
@@ -111,12 +111,21 @@ belay_sqlite_run_script (SqliteConnection *connection, SqliteOperation *op, cons
       if (code != SQLITE_OK)
         {
           outcome = belay_sqlite_operation_fail_code (connection, op, code,
-                                                      stmt != NULL ? sqlite3_sql (stmt) : sql + *position);
+                                                      stmt != NULL ? sqlite3_sql (stmt) : start);
           sqlite3_finalize (stmt);
           return outcome;
         }
       sqlite3_finalize (stmt);
       *position = (gsize) (rest - sql);
+      if (G_UNLIKELY (op->level->depth > 0 && sqlite3_get_autocommit (connection->handle)))
+        {
+          /* What follows would be run outside of it. */
+          g_autofree char *ender = g_strndup (start, (gsize) (rest - start));
+
+          return belay_sqlite_operation_fail (op, belay_sqlite_error_make (
+            SQLITE_ABORT_ROLLBACK, "a statement of the script has ended the transaction, and what follows it was not run",
+            connection->path, ender));
+        }
     }
   return BELAY_SQLITE_DONE;
 }
@@ -140,6 +149,20 @@ belay_sqlite_watch_for_stop (SqliteConnection *connection)
   sqlite3_progress_handler (connection->handle, STOP_STEPS, belay_sqlite_pump_progress, connection);
 }
 
+/* For sqlite3_commit_hook() and sqlite3_rollback_hook(): a savepoint's end is none. */
+static int
+on_commit (gpointer data)
+{
+  ((SqliteConnection *) data)->ended = TRUE;
+  return 0;
+}
+
+static void
+on_rollback (gpointer data)
+{
+  ((SqliteConnection *) data)->ended = TRUE;
+}
+
 static int
 open_file (SqliteConnection *connection, int flags, GError **error)
 {
@@ -157,6 +180,8 @@ open_file (SqliteConnection *connection, int flags, GError **error)
   connection->handle = handle;
   pthread_mutex_unlock (&connection->lock);
   belay_sqlite_watch_for_stop (connection);
+  sqlite3_commit_hook (handle, on_commit, connection);
+  sqlite3_rollback_hook (handle, on_rollback, connection);
   return SQLITE_OK;
 }
 

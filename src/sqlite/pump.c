@@ -129,6 +129,7 @@ run (SqliteConnection *connection, SqliteOperation *op)
 {
   SqliteOutcome outcome = BELAY_SQLITE_DONE;
 
+  connection->ended = FALSE;
   if (op->n_attempts == 0)
     op->autocommit = connection->handle == NULL || connection->n_shared > 0 || sqlite3_get_autocommit (connection->handle);
   for (;;)

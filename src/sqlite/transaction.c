@@ -8,7 +8,8 @@
  *
  * A transaction is *lost* when SQLite is out of it before we ended it: it rolls back by itself after some errors (a full
  * disk, a write that was stopped in its middle), and a statement may say COMMIT. What is run in a lost transaction would
- * be committed at once, each statement by itself, so nothing is: all its levels refuse everything but their end.
+ * be committed at once, each statement by itself, so nothing is: all its levels refuse everything but their end. One that
+ * a function of the program's has begun in its place is another one, and rolled back; SQLite's hooks tell of that.
  *
  * The *shared read transaction*: half of what a point SELECT costs is taking and giving back the lock of the file. So when
  * SELECTs queue up on a connection, they share one (deferred) read transaction, SHARED_MAX of them at most, and it ends
@@ -187,6 +188,15 @@ run_begin (SqliteConnection *connection, SqliteOperation *op)
 }
 
 static SqliteOutcome
+fail_nothing_to_commit (SqliteConnection *connection, SqliteOperation *op)
+{
+  g_critical ("%s: a connection was committed, not a transaction", connection->path);
+  return belay_sqlite_operation_fail (op, g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE,
+                                                       "%s: there is no transaction to commit on the connection itself; commit "
+                                                       "the handle that belay_sqlite_begin() gave", connection->path));
+}
+
+static SqliteOutcome
 run_commit (SqliteConnection *connection, SqliteOperation *op)
 {
   g_autofree char *sql = NULL;
@@ -198,6 +208,8 @@ run_commit (SqliteConnection *connection, SqliteOperation *op)
     code = run_savepoint (connection, "RELEASE", op->level->depth, &sql);
   else if (in_transaction (connection)) /* at depth 0: one that the program began itself */
     code = run_fixed (connection, COMMIT);
+  else
+    return fail_nothing_to_commit (connection, op);
   if (code != SQLITE_OK)
     return belay_sqlite_operation_fail_code (connection, op, code, sql != NULL ? sql : fixed_sql[COMMIT]);
   return BELAY_SQLITE_DONE;
@@ -270,6 +282,19 @@ after_failed_commit (SqliteConnection *connection, SqliteOperation *op)
     }
 }
 
+/* What is open and should not be. */
+static void
+roll_back_any (SqliteConnection *connection)
+{
+  int code;
+
+  if (!in_transaction (connection))
+    return;
+  code = run_fixed (connection, ROLLBACK);
+  if (code != SQLITE_OK && in_transaction (connection))
+    break_connection (connection, code, fixed_sql[ROLLBACK]);
+}
+
 void
 belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
 {
@@ -283,8 +308,15 @@ belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
     }
   else if (op->kind == BELAY_SQLITE_WORK && op->level->depth > 0)
     {
-      if (G_UNLIKELY (!in_transaction (connection) && op->level->lost == NULL))
-        lose (connection, failed ? op->result.error->message : "a statement in it ended it");
+      if (G_UNLIKELY ((!in_transaction (connection) || connection->ended) && op->level->lost == NULL))
+        {
+          g_autofree char *why = NULL;
+
+          if (failed && g_error_matches (op->result.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            why = g_strconcat ("a write in it was cancelled: ", op->result.error->message, NULL);
+          lose (connection, why != NULL ? why : failed ? op->result.error->message : "a statement in it ended it");
+          roll_back_any (connection);
+        }
     }
   else if (G_UNLIKELY (failed && op->kind == BELAY_SQLITE_WORK))
     {
@@ -293,12 +325,9 @@ belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
           if (!in_transaction (connection))
             connection->n_shared = 0;
         }
-      else if (op->autocommit && in_transaction (connection)) /* T2 */
+      else if (op->autocommit) /* T2 */
         {
-          int code = run_fixed (connection, ROLLBACK);
-
-          if (code != SQLITE_OK && in_transaction (connection))
-            break_connection (connection, code, fixed_sql[ROLLBACK]);
+          roll_back_any (connection);
         }
     }
 }
