@@ -46,7 +46,7 @@ belay_sqlite_finalize (GObject *object)
     {
       if (G_UNLIKELY (!belay_sqlite_level_is_ending (self->level)))
         {
-          g_critical ("%s: a %s was dropped without being closed", self->connection->path,
+          g_critical ("%s: a %s was dropped without being closed", self->connection->name,
                       self->level->depth == 0 ? "connection" : "transaction");
           belay_sqlite_level_abandon (self->level);
         }

@@ -28,6 +28,7 @@ struct _SqliteConnection
 {
   atomic_int refs;
   char           *path;
+  char           *name; /* the path as messages say it: valid UTF-8, and without a colon at its end */
   gint64          busy_timeout; /* µs; 0: do not wait */
 
   _Atomic (SqliteOperation *) spare; /* the memory of one that is over; see belay_sqlite_operation_new() */

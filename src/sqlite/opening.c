@@ -18,6 +18,8 @@
 #include "pump.h"
 #include "sqlite-error.h"
 
+#include <errno.h>
+
 #define STOP_STEPS 1000 /* of SQLite's machine between two looks at whether to stop: some 10 µs */
 
 typedef struct
@@ -55,7 +57,7 @@ finalize_left (SqliteConnection *connection, sqlite3 *handle)
 
   while ((stmt = sqlite3_next_stmt (handle, NULL)) != NULL)
     {
-      g_critical ("%s: a function given to belay_sqlite_run() has left a statement open: %s", connection->path,
+      g_critical ("%s: a function given to belay_sqlite_run() has left a statement open: %s", connection->name,
                   sqlite3_sql (stmt));
       sqlite3_finalize (stmt);
     }
@@ -76,7 +78,7 @@ belay_sqlite_connection_shut (SqliteConnection *connection)
   finalize_left (connection, handle);
   if (sqlite3_close (handle) != SQLITE_OK)
     {
-      g_critical ("%s: a function given to belay_sqlite_run() has left a blob or a backup open", connection->path);
+      g_critical ("%s: a function given to belay_sqlite_run() has left a blob or a backup open", connection->name);
       sqlite3_close_v2 (handle); /* closes with the last of them */
     }
 }
@@ -124,7 +126,7 @@ belay_sqlite_run_script (SqliteConnection *connection, SqliteOperation *op, cons
 
           return belay_sqlite_operation_fail (op, belay_sqlite_error_make (
             SQLITE_ABORT_ROLLBACK, "a statement of the script has ended the transaction, and what follows it was not run",
-            connection->path, ender));
+            connection->name, ender));
         }
     }
   return BELAY_SQLITE_DONE;
@@ -171,7 +173,11 @@ open_file (SqliteConnection *connection, int flags, GError **error)
 
   if (code != SQLITE_OK)
     {
-      g_propagate_error (error, belay_sqlite_error_last (handle, code, connection->path, NULL));
+      if ((code & 0xff) == SQLITE_CANTOPEN && (flags & SQLITE_OPEN_CREATE) == 0 && sqlite3_system_errno (handle) == ENOENT)
+        g_propagate_error (error, belay_sqlite_error_make (code, "unable to open database file: it does not exist",
+                                                           connection->name, NULL));
+      else
+        g_propagate_error (error, belay_sqlite_error_last (handle, code, connection->name, NULL));
       sqlite3_close (handle);
       return code;
     }

@@ -55,6 +55,7 @@ struct _SqliteOperation
   guint8           state;       /* SqliteState; the connection's lock */
   guint8           cancelled;   /* nobody wants it any more; the connection's lock */
   guint8           result_kind; /* SqliteResult */
+  guint8           abandoned;   /* by the end of its level, not by whoever waits; the connection's lock */
   guint8           borrowing;   /* it uses memory of the one who waits, who therefore sees it to its end */
   guint8           may_block;   /* given by a thread that runs no loop: a worker waits for the lock, not a timer */
   guint8           refused;     /* the level was ending when its turn came */

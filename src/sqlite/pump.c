@@ -154,7 +154,7 @@ run (SqliteConnection *connection, SqliteOperation *op)
         {
           g_autofree char *text = g_strdup_printf ("%s, and stayed so for %" G_GINT64_FORMAT " ms",
                                                    sqlite3_errstr (op->busy_code), connection->busy_timeout / 1000);
-          belay_sqlite_operation_fail (op, belay_sqlite_error_make (op->busy_code, text, connection->path, op->busy_sql));
+          belay_sqlite_operation_fail (op, belay_sqlite_error_make (op->busy_code, text, connection->name, op->busy_sql));
           if (op->kind == BELAY_SQLITE_OPEN)
             belay_sqlite_connection_shut (connection);
           break;

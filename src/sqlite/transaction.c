@@ -91,7 +91,7 @@ in_transaction (SqliteConnection *connection)
 static void
 break_connection (SqliteConnection *connection, int code, const char *sql)
 {
-  g_autoptr (GError) error = belay_sqlite_error_last (connection->handle, code, connection->path, sql);
+  g_autoptr (GError) error = belay_sqlite_error_last (connection->handle, code, connection->name, sql);
 
   if (connection->broken == NULL)
     connection->broken = g_error_new (error->domain, error->code,
@@ -114,7 +114,7 @@ belay_sqlite_level_usable (SqliteConnection *connection, SqliteOperation *op)
   if (G_LIKELY (op->level->lost == NULL))
     return TRUE;
   text = g_strdup_printf ("the transaction is over already: %s", op->level->lost);
-  belay_sqlite_operation_fail (op, belay_sqlite_error_make (SQLITE_ABORT_ROLLBACK, text, connection->path, NULL));
+  belay_sqlite_operation_fail (op, belay_sqlite_error_make (SQLITE_ABORT_ROLLBACK, text, connection->name, NULL));
   return FALSE;
 }
 
@@ -190,10 +190,10 @@ run_begin (SqliteConnection *connection, SqliteOperation *op)
 static SqliteOutcome
 fail_nothing_to_commit (SqliteConnection *connection, SqliteOperation *op)
 {
-  g_critical ("%s: a connection was committed, not a transaction", connection->path);
+  g_critical ("%s: a connection was committed, not a transaction", connection->name);
   return belay_sqlite_operation_fail (op, g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE,
                                                        "%s: there is no transaction to commit on the connection itself; commit "
-                                                       "the handle that belay_sqlite_begin() gave", connection->path));
+                                                       "the handle that belay_sqlite_begin() gave", connection->name));
 }
 
 static SqliteOutcome
@@ -236,14 +236,14 @@ roll_back (SqliteConnection *connection, SqliteLevel *level)
       if (code == SQLITE_OK)
         return NULL;
       /* It cannot be undone alone, so all of it is. */
-      error = belay_sqlite_error_last (connection->handle, code, connection->path, sql);
+      error = belay_sqlite_error_last (connection->handle, code, connection->name, sql);
       lose (connection, error->message);
       code = run_fixed (connection, ROLLBACK);
     }
   else
     {
       code = run_fixed (connection, ROLLBACK);
-      error = code != SQLITE_OK ? belay_sqlite_error_last (connection->handle, code, connection->path, fixed_sql[ROLLBACK])
+      error = code != SQLITE_OK ? belay_sqlite_error_last (connection->handle, code, connection->name, fixed_sql[ROLLBACK])
                                 : NULL;
     }
   if (code != SQLITE_OK && in_transaction (connection))
