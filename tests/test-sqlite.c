@@ -1056,6 +1056,7 @@ close_by_force (gpointer data, GError **error)
   belay_scope_set_release_timeout (scope, 50);
   g_assert_false (belay_close (&db, &local));
   g_assert_error (local, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_nonnull (strstr (local->message, path)); /* says which */
   assert_fails (endless, G_IO_ERROR, G_IO_ERROR_CLOSED, "*.db: the connection is closed"); /* nobody has cancelled it */
   assert_fails (behind, G_IO_ERROR, G_IO_ERROR_CLOSED, "*");
   wait_for_fds (fds);
