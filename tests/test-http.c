@@ -12,9 +12,12 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static const char *program;
 
 /* --- the good server --- */
 
@@ -65,14 +68,14 @@ good_get (int *member)
 }
 
 static GBytes *
-gzipped (const char *text, gsize length)
+packed (GZlibCompressorFormat format, const char *text, gsize length)
 {
-  g_autoptr (GConverter) gzip = G_CONVERTER (g_zlib_compressor_new (G_ZLIB_COMPRESSOR_FORMAT_GZIP, -1));
+  g_autoptr (GConverter) zlib = G_CONVERTER (g_zlib_compressor_new (format, -1));
   g_autoptr (GInputStream) in = g_memory_input_stream_new_from_data (text, (gssize) length, NULL);
-  g_autoptr (GInputStream) packed = g_converter_input_stream_new (in, gzip);
+  g_autoptr (GInputStream) stream = g_converter_input_stream_new (in, zlib);
   g_autoptr (GOutputStream) out = g_memory_output_stream_new_resizable ();
 
-  g_assert_cmpint (g_output_stream_splice (out, packed, G_OUTPUT_STREAM_SPLICE_CLOSE_TARGET, NULL, NULL), >, 0);
+  g_assert_cmpint (g_output_stream_splice (out, stream, G_OUTPUT_STREAM_SPLICE_CLOSE_TARGET, NULL, NULL), >, 0);
   return g_memory_output_stream_steal_as_bytes (G_MEMORY_OUTPUT_STREAM (out));
 }
 
@@ -156,11 +159,11 @@ on_request (SoupServer *server, SoupServerMessage *message, const char *path, GH
   else if (g_str_equal (path, "/gzip"))
     {
       g_autofree char *plain = g_strnfill (n, 'z');
-      g_autoptr (GBytes) packed = gzipped (plain, n);
+      g_autoptr (GBytes) body = packed (G_ZLIB_COMPRESSOR_FORMAT_GZIP, plain, n);
 
       soup_message_headers_append (headers, "Content-Encoding", "gzip");
-      soup_server_message_set_response (message, "text/plain", SOUP_MEMORY_COPY, g_bytes_get_data (packed, NULL),
-                                        g_bytes_get_size (packed));
+      soup_server_message_set_response (message, "text/plain", SOUP_MEMORY_COPY, g_bytes_get_data (body, NULL),
+                                        g_bytes_get_size (body));
     }
   else if (g_str_equal (path, "/asked"))
     {
@@ -217,6 +220,41 @@ send_all (int fd, const char *text)
       left -= (gsize) n;
     }
   return TRUE;
+}
+
+/* "CODING/FORMAT/CUT/PADDING": the numbers from 0 to 9999 as a compressed body, cut by so many bytes. */
+static void
+send_packed (int fd, const char *how)
+{
+  g_auto (GStrv) words = g_strsplit_set (how, "/ ", 5);
+  GZlibCompressorFormat format = g_str_equal (words[1], "gzip") ? G_ZLIB_COMPRESSOR_FORMAT_GZIP
+                                 : g_str_equal (words[1], "zlib") ? G_ZLIB_COMPRESSOR_FORMAT_ZLIB : G_ZLIB_COMPRESSOR_FORMAT_RAW;
+  g_autoptr (GString) text = g_string_new (NULL);
+  g_autoptr (GByteArray) body = g_byte_array_new ();
+  g_autofree char *head = NULL;
+  guint cut = (guint) atoi (words[2]);
+  gsize piece;
+
+  for (int i = 0; i < 10000; i++)
+    g_string_append_printf (text, "%d\n", i);
+  piece = format == G_ZLIB_COMPRESSOR_FORMAT_GZIP ? text->len / 2 : text->len; /* gzip may be several streams */
+  for (gsize i = 0; i < text->len; i += piece)
+    {
+      g_autoptr (GBytes) stream = packed (format, text->str + i, piece);
+
+      g_byte_array_append (body, g_bytes_get_data (stream, NULL), (guint) g_bytes_get_size (stream));
+    }
+  g_byte_array_append (body, (const guint8 *) words[3], (guint) strlen (words[3]));
+  head = g_strdup_printf ("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %u\r\n\r\n", words[0],
+                          cut == 9999 ? 0 : body->len - cut);
+  if (send_all (fd, head) && cut != 9999)
+    for (guint i = 0; i < body->len - cut; i += 1000)
+      {
+        gsize left = body->len - cut - i;
+
+        if (send (fd, body->data + i, MIN (left, 1000), MSG_NOSIGNAL) <= 0)
+          break;
+      }
 }
 
 /* Until the client gives up. */
@@ -288,6 +326,19 @@ on_connection (gpointer data)
         {
           send_all (fd, "HTTP/1.1 200\r\nX-Folded: one\r\n \t two\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n");
         }
+      else if (g_str_has_prefix (request->str, "GET /trailer"))
+        {
+          send_all (fd, "HTTP/1.1 200 OK\r\nX-Head: yes\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n");
+          send_all (fd, "HTTP/evil: 1\r\nHTTP/1.1 404 Not: Found\r\nX-Head: no\r\n\r\n");
+        }
+      else if (g_str_has_prefix (request->str, "GET /badtrailer"))
+        {
+          send_all (fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nwhat is this\r\n\r\n");
+        }
+      else if (g_str_has_prefix (request->str, "GET /onlytrailer"))
+        {
+          send_all (fd, "HTTP/1.1 200 OK\r\nX-Head: yes\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHTTP/evil: 1\r\n\r\n");
+        }
       else if (g_str_has_prefix (request->str, "GET /huge"))
         {
           send_all (fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\nit begins");
@@ -304,6 +355,17 @@ on_connection (gpointer data)
       else if (g_str_has_prefix (request->str, "GET /badgzip"))
         {
           send_all (fd, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nno gzip!!");
+        }
+      else if (g_str_has_prefix (request->str, "GET /longheader"))
+        {
+          g_autofree char *much = g_strnfill (200000, 'h');
+
+          if (send_all (fd, "HTTP/1.1 200 OK\r\nX-Long: ") && send_all (fd, much))
+            send_all (fd, "\r\nContent-Length: 0\r\n\r\n");
+        }
+      else if (g_str_has_prefix (request->str, "GET /packed?"))
+        {
+          send_packed (fd, request->str + strlen ("GET /packed?"));
         }
       else if (g_str_has_prefix (request->str, "GET /stale"))
         {
@@ -572,6 +634,27 @@ test_odd_answers (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What comes after the body, whatever it looks like, changes nothing. */
+static gboolean
+test_trailers (gpointer data, GError **error)
+{
+  static const char *const paths[] = { "/trailer", "/onlytrailer" };
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+
+  for (guint i = 0; i < G_N_ELEMENTS (paths); i++)
+    {
+      g_autoptr (BelayHttpResponse) response = belay_await (belay_http_get (session, BAD (paths[i])), error);
+
+      if (response == NULL)
+        return FALSE;
+      g_assert_cmpuint (belay_http_response_get_status (response), ==, 200);
+      g_assert_cmpstr (belay_http_response_get_header (response, "X-Head"), ==, "yes");
+      assert_text (belay_http_response_get_bytes (response), i == 0 ? "hello" : "");
+    }
+  assert_fails (belay_http_get (session, BAD ("/badtrailer")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL, "/badtrailer");
+  return TRUE;
+}
+
 static gboolean
 test_status (gpointer data, GError **error)
 {
@@ -610,6 +693,53 @@ test_gzip (gpointer data, GError **error)
   assert_fails (belay_http_get_bytes (session, BAD ("/badgzip")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
                 "decode");
   assert_gets (session, GOOD ("/hello"), "hello");
+  assert_gets (session, GOOD ("/asked?Accept-Encoding"), "gzip, deflate");
+  return TRUE;
+}
+
+/* A compressed body comes as a whole or not at all; and it has a 0 behind it, as a plain one. */
+static gboolean
+test_packed (gpointer data, GError **error)
+{
+  static const char *const whole[] = { "gzip/gzip/0/", "x-gzip/gzip/0/", "GZIP/gzip/0/", "identity,gzip/gzip/0/", "gzip/gzip/0/padding",
+                                       "deflate/zlib/0/", "deflate/raw/0/", "deflate/zlib/0/padding" };
+  static const char *const broken[] = { "gzip/gzip/1/", "gzip/gzip/9/", "gzip/gzip/5000/", "deflate/zlib/1/", "deflate/zlib/5000/",
+                                        "deflate/raw/100/", "gzip/zlib/0/", "br/gzip/0/", "gzip,gzip/gzip/0/" };
+  static const char *const plain[] = { "/size?1", "/size?4096", "/size?4097", "/chunked?1", "/chunked?4096", "/chunked?16384",
+                                       "/size?0", "/gzip?4096", "/gzip?4097" };
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+
+  for (gsize max = 0; max < 2; max++)
+    {
+      belay_http_session_set_max_body_size (session, max * 48890);
+      for (guint i = 0; i < G_N_ELEMENTS (whole); i++)
+        {
+          g_autoptr (GBytes) bytes = belay_await (belay_http_get_bytes (session, at (BAD ("/packed?"), whole[i])), error);
+          const char *text;
+
+          if (bytes == NULL)
+            return FALSE;
+          text = g_bytes_get_data (bytes, NULL);
+          g_assert_cmpuint (g_bytes_get_size (bytes), ==, 48890);
+          g_assert_cmpuint (strlen (text), ==, 48890);
+          g_assert_true (g_str_has_prefix (text, "0\n1\n2\n") && g_str_has_suffix (text, "\n9998\n9999\n"));
+        }
+    }
+  for (guint i = 0; i < G_N_ELEMENTS (broken); i++)
+    assert_fails (belay_http_get (session, at (BAD ("/packed?"), broken[i])), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
+                  broken[i]);
+  assert_gets (session, BAD ("/packed?gzip/gzip/9999/"), "");
+  belay_http_session_set_max_body_size (session, 48889);
+  assert_fails (belay_http_get (session, BAD ("/packed?gzip/gzip/0/")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "48889");
+  for (guint i = 0; i < G_N_ELEMENTS (plain); i++)
+    {
+      g_autoptr (GBytes) bytes = belay_await (belay_http_get_bytes (session, GOOD (plain[i])), error);
+
+      if (bytes == NULL)
+        return FALSE;
+      g_assert_cmpuint (g_bytes_get_size (bytes), ==, (gsize) atoi (strchr (plain[i], '?') + 1));
+      g_assert_cmpuint (strlen (g_bytes_get_data (bytes, NULL)), ==, g_bytes_get_size (bytes));
+    }
   return TRUE;
 }
 
@@ -632,6 +762,10 @@ test_redirects (gpointer data, GError **error)
                 "ftp://127.0.0.1/x");
   assert_fails (belay_http_get (session, GOOD ("/to?file:///etc/passwd")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
                 "file:");
+  assert_fails (belay_http_get (session, GOOD ("/to?javascript:alert(1)")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
+                "redirected to javascript:alert(1): it redirects to a URL that is neither http nor https");
+  assert_fails (belay_http_get (session, GOOD ("/to?http://")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
+                "redirected to http://: it redirects to a URL that is malformed");
 
   belay_http_session_set_max_redirects (session, 0);
   stopped = belay_await (belay_http_get (session, GOOD ("/redirect?1")), error);
@@ -863,6 +997,8 @@ test_urls (gpointer data, GError **error)
   static const char *const wrong[] = { "", "hello", "127.0.0.1:80/", "ftp://127.0.0.1/", "file:///etc/passwd",
                                        "http:/x", "http://", "http://[::1", "http://127.0.0.1:123456/", "http://a b/",
                                        "https:///x y", "httpx://127.0.0.1/" };
+  static const char *const secret[] = { "http://ada:hun/ter2@127.0.0.1/", "http://ada:hun?ter2@127.0.0.1/a@b", "ada:hun#ter2@127.0.0.1",
+                                        "http://ada:hunter2@[::1", "ftp://ada:hun/ter2@127.0.0.1/", "http://ada:1hun/t@er2@a b/" };
   g_autofree char *endless = g_strnfill (9000000, 'x');
 
   memcpy (endless, "http://127.0.0.1/", strlen ("http://127.0.0.1/"));
@@ -871,6 +1007,18 @@ test_urls (gpointer data, GError **error)
   assert_fails (belay_http_get (NULL, endless), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL, "xxx…");
   assert_fails (belay_http_get (NULL, "http://\xc3\xa4\xff\n/"), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL,
                 "GET http://ä");
+
+  /* a password that should have been escaped is not told either */
+  for (guint i = 0; i < G_N_ELEMENTS (secret); i++)
+    {
+      g_autoptr (GError) local = NULL;
+
+      g_assert_false (belay_await_ok (belay_http_get (NULL, secret[i]), &local));
+      g_assert_error (local, BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_URL);
+      g_test_message ("%s", local->message);
+      g_assert_null (strstr (local->message, "hun"));
+      g_assert_null (strstr (local->message, "ter2"));
+    }
   return TRUE;
 }
 
@@ -899,7 +1047,8 @@ test_no_server (gpointer data, GError **error)
 static gboolean
 test_bad_answers (gpointer data, GError **error)
 {
-  static const char *const paths[] = { "/garbage", "/nothing", "/short", "/reset", "/half", "/headers" };
+  static const char *const paths[] = { "/garbage", "/nothing", "/short", "/reset", "/half", "/headers",
+                                       "/longheader" };
   belay_auto (BelayHttpSession) session = belay_http_session_new ();
 
   for (guint i = 0; i < G_N_ELEMENTS (paths); i++)
@@ -907,14 +1056,46 @@ test_bad_answers (gpointer data, GError **error)
       assert_fails (belay_http_get (session, BAD (paths[i])), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL, paths[i]);
       assert_gets (session, BAD ("/fine"), "fine");
     }
+  assert_fails (belay_http_get (session, BAD ("/longheader")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_PROTOCOL,
+                "headers of the answer are too large");
   return belay_close (&session, error);
+}
+
+/* No descriptor for one more connection is no fault of the server's. */
+static gboolean
+test_no_descriptor (gpointer data, GError **error)
+{
+  belay_auto (BelayHttpSession) session = belay_http_session_new ();
+  BelayFuture *future = belay_http_get (session, BAD ("/silent"));
+  GArray *files = g_array_new (FALSE, FALSE, sizeof (int));
+  g_autoptr (GError) local = NULL;
+  struct rlimit before, few;
+  int fd;
+
+  g_assert_true (reaches (get_atomic, &bad.n_silent, 1)); /* all else that is needed once is open */
+  getrlimit (RLIMIT_NOFILE, &before);
+  few = before;
+  few.rlim_cur = MIN (few.rlim_cur, 256);
+  setrlimit (RLIMIT_NOFILE, &few);
+  while ((fd = dup (0)) != -1)
+    g_array_append_val (files, fd);
+  g_assert_false (belay_await_ok (belay_http_get (session, BAD ("/fine")), &local));
+  for (guint i = 0; i < files->len; i++)
+    close (g_array_index (files, int, i));
+  setrlimit (RLIMIT_NOFILE, &before);
+  g_array_unref (files);
+  g_assert_error (local, BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_CONNECT);
+  g_assert_nonnull (strstr (local->message, "too many open files"));
+  assert_gets (session, BAD ("/fine"), "fine");
+  belay_future_unref (future);
+  return TRUE;
 }
 
 static gboolean
 test_too_large (gpointer data, GError **error)
 {
   belay_auto (BelayHttpSession) session = belay_http_session_new ();
-  g_autoptr (GBytes) largest = NULL, packed = NULL;
+  g_autoptr (GBytes) largest = NULL, small = NULL;
 
   /* declared; not declared; small on the way and large when unpacked */
   assert_fails (belay_http_get (session, BAD ("/huge")), BELAY_HTTP_ERROR, BELAY_HTTP_ERROR_TOO_LARGE, "67108864");
@@ -933,10 +1114,10 @@ test_too_large (gpointer data, GError **error)
 
   /* larger on the way than unpacked */
   belay_http_session_set_max_body_size (session, 10);
-  packed = belay_await (belay_http_get_bytes (session, GOOD ("/gzip?10")), error);
-  if (packed == NULL)
+  small = belay_await (belay_http_get_bytes (session, GOOD ("/gzip?10")), error);
+  if (small == NULL)
     return FALSE;
-  g_assert_cmpuint (g_bytes_get_size (packed), ==, 10);
+  g_assert_cmpuint (g_bytes_get_size (small), ==, 10);
 
   /* no limit: what a server declares is not believed */
   belay_http_session_set_max_body_size (session, 0);
@@ -983,6 +1164,35 @@ test_timeout (gpointer data, GError **error)
   assert_gets (session, GOOD ("/slow?50"), "late");
   assert_fails (silent, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "200 ms");
   return TRUE;
+}
+
+/* In another process, whose clock is the virtual one: it stands still for a transfer. */
+static gboolean
+get_under_virtual_clock (gpointer url, GError **error)
+{
+  gint64 begin = belay_now ();
+  {
+    belay_auto (BelayTimeout) limit G_GNUC_UNUSED = belay_timeout (100);
+    g_autoptr (GBytes) bytes = belay_await (belay_http_get_bytes (NULL, url), error);
+
+    if (bytes == NULL)
+      return FALSE;
+  }
+  g_assert_cmpint (belay_now (), ==, begin);
+  return belay_sleep (3600 * 1000, error); /* and goes on afterwards */
+}
+
+static void
+test_virtual_clock (void)
+{
+  const char *argv[] = { program, "--virtual-clock", GOOD ("/slow?300"), NULL };
+  g_auto (GStrv) environment = g_environ_setenv (g_get_environ (), "BELAY_DEBUG", "virtual-clock", TRUE);
+  g_autoptr (GError) error = NULL;
+  int status = -1;
+
+  g_spawn_sync (NULL, (char **) argv, environment, 0, NULL, NULL, NULL, NULL, &status, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (status, ==, 0);
 }
 
 static gboolean
@@ -1498,13 +1708,18 @@ main (int argc, char **argv)
 
   for (guint i = 0; i < G_N_ELEMENTS (proxies); i++)
     g_unsetenv (proxies[i]);
+  program = argv[0];
+  if (argc == 3 && g_str_equal (argv[1], "--virtual-clock"))
+    return belay_run (get_under_virtual_clock, argv[2]);
   g_test_init (&argc, &argv, NULL);
   start_servers ();
 
   test_add_fiber ("/http/an-answer-has-status-url-headers-and-body", test_answer);
   test_add_fiber ("/http/odd-but-proper-answers", test_odd_answers);
+  test_add_fiber ("/http/a-trailer-is-no-new-answer", test_trailers);
   test_add_fiber ("/http/a-failure-status-is-an-error-where-success-was-asked-for", test_status);
   test_add_fiber ("/http/compressed-bodies-are-decoded", test_gzip);
+  test_add_fiber ("/http/a-compressed-body-that-is-cut-short-is-an-error", test_packed);
   test_add_fiber ("/http/redirects-are-followed-up-to-the-limit", test_redirects);
   test_add_fiber ("/http/credentials-stay-in-their-origin", test_credentials);
   test_add_fiber ("/http/H01-requests-one-after-another-use-one-connection", test_one_connection);
@@ -1517,8 +1732,10 @@ main (int argc, char **argv)
   test_add_fiber ("/http/wrong-urls-are-said-to-be-wrong", test_urls);
   test_add_fiber ("/http/no-name-no-server-no-tls", test_no_server);
   test_add_fiber ("/http/bad-answers-are-errors-and-the-session-lives", test_bad_answers);
+  test_add_fiber ("/http/no-descriptor-left-is-said", test_no_descriptor);
   test_add_fiber ("/http/a-body-is-never-larger-than-allowed", test_too_large);
   test_add_fiber ("/http/H10-a-timeout-says-what-it-was-at-and-drops-the-connection", test_timeout);
+  g_test_add_func ("/http/a-virtual-clock-stands-still-for-transfers", test_virtual_clock);
   test_add_fiber ("/http/the-callers-deadline-drops-the-transfer", test_deadline);
   test_add_fiber ("/http/cancelling-drops-only-what-was-cancelled", test_cancel);
   test_add_fiber ("/http/a-dropped-future-drops-only-its-transfer", test_drop);

@@ -88,6 +88,21 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_in_fiber (void);
 BELAY_AVAILABLE_IN_1_0 gint64 belay_now (void);
 
 /**
+ * belay_external_begin:
+ *
+ * For those who make futures of foreign sources of events: says that work begins which the library does not see, such as
+ * a transfer on a socket, or waiting for another process. The virtual clock of a test stands still until
+ * belay_external_end() was called as often: no sleep ends and no deadline passes meanwhile. The real clock does not mind.
+ * What goes through BELAY_GIO(), belay-sqlite and belay-http does so by itself.
+ *
+ * Suspends: never. Cancellation: none; end it, too, when the work was cancelled. Threads: any, and another may end it.
+ * Errors: none.
+ */
+BELAY_AVAILABLE_IN_1_0 void belay_external_begin (void);
+/* Such work has ended: its promise is answered, or nobody wants that any more. */
+BELAY_AVAILABLE_IN_1_0 void belay_external_end   (void);
+
+/**
  * belay_set_stack_size:
  * @bytes: address space for each fiber's stack; what is not touched costs no memory
  *

@@ -55,7 +55,11 @@ BELAY_AVAILABLE_IN_1_0 BelayHttpSession *belay_http_session_new (void) BELAY_USE
 /* Settings; they count for requests made afterwards. Threads: that of the session's context. */
 /* The whole of a request, in milliseconds; 0, the default: no limit but the caller's deadline. */
 BELAY_AVAILABLE_IN_1_0 void belay_http_session_set_timeout         (BelayHttpSession *session, gint64 milliseconds);
-/* How many redirects are followed; 0: none, the 3xx answer is the response. Default 10. Credentials stay in their origin. */
+/*
+ * How many redirects are followed; 0: none, the 3xx answer is the response. Default 10. To another origin go neither the
+ * URL's user and password nor an Authorization or Cookie header; all other headers that were set do, a key of your own
+ * (X-Api-Key) as well: for those set the limit to 0, or use a session for each origin.
+ */
 BELAY_AVAILABLE_IN_1_0 void belay_http_session_set_max_redirects   (BelayHttpSession *session, guint max);
 /* The largest body taken; 0: no limit. Default 64 MiB. */
 BELAY_AVAILABLE_IN_1_0 void belay_http_session_set_max_body_size   (BelayHttpSession *session, gsize bytes);
@@ -79,7 +83,7 @@ BELAY_AVAILABLE_IN_1_0 guint              belay_http_response_get_status (BelayH
 BELAY_AVAILABLE_IN_1_0 const char        *belay_http_response_get_url    (BelayHttpResponse *response);
 /* The value of a header, its name in any case; NULL when it is not there; several are joined by ", ". */
 BELAY_AVAILABLE_IN_1_0 const char        *belay_http_response_get_header (BelayHttpResponse *response, const char *name);
-/* (transfer none) */
+/* (transfer none); behind its bytes is a 0 that does not count, so text without a 0 of its own is a string. */
 BELAY_AVAILABLE_IN_1_0 GBytes            *belay_http_response_get_bytes  (BelayHttpResponse *response);
 
 /**
@@ -87,7 +91,8 @@ BELAY_AVAILABLE_IN_1_0 GBytes            *belay_http_response_get_bytes  (BelayH
  * @session: (nullable): a session; %NULL for one that the context keeps
  * @url: an http or https URL
  *
- * GETs a URL and reads the whole body. Any status is a response, not an error.
+ * GETs a URL and reads the whole body. Any status is a response, not an error. A body that is not complete is an error
+ * always. It is unpacked when it comes as gzip or deflate, which are what the session asks for.
  *
  * Suspends: never itself. Cancellation: a transfer that nobody waits for any more is dropped, with its connection; the
  * others go on. Threads: that of the session's context. Errors: %BELAY_HTTP_ERROR; %G_IO_ERROR_TIMED_OUT;
@@ -96,7 +101,8 @@ BELAY_AVAILABLE_IN_1_0 GBytes            *belay_http_response_get_bytes  (BelayH
  * Returns: (transfer full): a future of #BelayHttpResponse
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_http_get       (BelayHttpSession *session, const char *url) BELAY_USE_RESULT;
-/* The same where only the body of a success matters: a future of #GBytes; a status of 400 or more is an error. */
+/* The same where only the body of a success matters: a future of #GBytes, as belay_http_response_get_bytes() gives; a status
+ * of 400 or more is an error. */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_http_get_bytes (BelayHttpSession *session, const char *url) BELAY_USE_RESULT;
 
 BELAY_DEFINE_AUTO (BelayHttpSession)

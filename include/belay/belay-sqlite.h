@@ -24,7 +24,15 @@ BELAY_AVAILABLE_IN_1_0 GQuark belay_sqlite_error_quark (void);
  * connection holds no thread while it has nothing to do. While a transaction is open, what is given to the connection
  * itself waits for its end, so that two fibers cannot mix their transactions.
  *
- * Closing a connection waits for what was given to it; closing a transaction rolls it back; belay_commit() commits it.
+ * A SELECT sees all that was committed, by whatever connection, before it was given. SELECTs that wait for their turn on a
+ * connection one behind the other may be given one snapshot, of a moment after the last of them was given.
+ *
+ * So whoever has a transaction open uses its handle: to wait for something given to the connection itself before one's own
+ * transaction has ended is to wait for ever, or until the deadline. The library cannot tell, since a handle may be used and
+ * ended by any fiber.
+ *
+ * Closing a connection waits for what was given to it; closing a transaction rolls it back; belay_commit() commits it. On a
+ * connection that has no transaction open belay_commit() is a mistake: it fails with %BELAY_ERROR_MISUSE, and closes.
  */
 #define BELAY_TYPE_SQLITE (belay_sqlite_get_type ())
 BELAY_AVAILABLE_IN_1_0 G_DECLARE_FINAL_TYPE (BelaySqlite, belay_sqlite, BELAY, SQLITE, GObject)
@@ -68,19 +76,29 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_open (const char *path, const B
  * @parameters: (nullable): a tuple with a member for each `?`; a floating one is consumed. Members may be b, y, n, q, i, u, x, t
  *   (integers), d, s, ay (a blob), or a maybe of them for NULL
  *
- * Runs a statement; rows it gives are dropped.
+ * Runs a statement; rows it gives are dropped. If @sql is more than one, none of them takes effect.
+ *
+ * A text that may be %NULL is "ms"; one must be valid UTF-8, as GVariant's strings are; other bytes are a blob, which
+ * g_variant_new_from_bytes() makes of a #GBytes:
+ * `g_variant_new ("(ms@ay)", name_or_null, g_variant_new_from_bytes (G_VARIANT_TYPE_BYTESTRING, bytes, TRUE))`.
  *
  * |[<!-- language="C" -->
  * belay_sqlite_execute (db, "INSERT INTO users VALUES (?, ?)", g_variant_new ("(si)", "ada", 36))
  * ]|
  *
  * Suspends: never itself. Cancellation: a statement that nobody waits for any more is taken back, or, when it runs,
- * stopped; one that had succeeded before is not undone. Threads: any. Errors: %BELAY_SQLITE_ERROR with the statement.
+ * stopped; one that had succeeded before is not undone. A write that is stopped in a transaction takes all of that with
+ * it, savepoints and what is around them, by SQLite's rule: everything but its end fails from then on, with
+ * SQLITE_ABORT_ROLLBACK; so let a time-out stand around the transaction, not in it. One that only reads takes nothing.
+ * Threads: any. Errors: %BELAY_SQLITE_ERROR with the statement.
  *
  * Returns: (transfer full): a future of how many rows it changed (belay_await_int64(); belay_await_ok() will do)
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_execute    (BelaySqlite *db, const char *sql, GVariant *parameters) BELAY_USE_RESULT;
-/* Runs any number of statements, without parameters. */
+/*
+ * Runs any number of statements, without parameters. It is no transaction by itself. One that ends the transaction which it is
+ * given to (a COMMIT) is the last that is run: the script fails, and so does all that follows in the transaction.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_script     (BelaySqlite *db, const char *sql) BELAY_USE_RESULT;
 
 /**
@@ -94,7 +112,10 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_script     (BelaySqlite *db, co
  * Returns: (transfer full): a future of #BelaySqliteRows
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_query      (BelaySqlite *db, const char *sql, GVariant *parameters) BELAY_USE_RESULT;
-/* The first column of the first row, as text or as a number. No row, or NULL: G_IO_ERROR_NOT_FOUND. */
+/*
+ * The first column of the first row, as text or as a number. No row, or NULL: G_IO_ERROR_NOT_FOUND. A text with a 0 inside seems
+ * to end there; belay_sqlite_rows_get_bytes() gives all of it.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_get_string (BelaySqlite *db, const char *sql, GVariant *parameters) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_sqlite_get_int64  (BelaySqlite *db, const char *sql, GVariant *parameters) BELAY_USE_RESULT;
 
@@ -158,7 +179,7 @@ BELAY_AVAILABLE_IN_1_0 guint            belay_sqlite_rows_get_n_rows    (BelaySq
 BELAY_AVAILABLE_IN_1_0 guint            belay_sqlite_rows_get_n_columns (BelaySqliteRows *rows);
 BELAY_AVAILABLE_IN_1_0 const char      *belay_sqlite_rows_get_name      (BelaySqliteRows *rows, guint column);
 BELAY_AVAILABLE_IN_1_0 gboolean         belay_sqlite_rows_is_null       (BelaySqliteRows *rows, guint row, guint column);
-/* NULL for NULL; valid while the rows are. */
+/* NULL for NULL; valid while the rows are. As a C string it ends at a 0 inside of it. */
 BELAY_AVAILABLE_IN_1_0 const char      *belay_sqlite_rows_get_string    (BelaySqliteRows *rows, guint row, guint column);
 BELAY_AVAILABLE_IN_1_0 gint64           belay_sqlite_rows_get_int64     (BelaySqliteRows *rows, guint row, guint column);
 BELAY_AVAILABLE_IN_1_0 double           belay_sqlite_rows_get_double    (BelaySqliteRows *rows, guint row, guint column);

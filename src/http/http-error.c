@@ -6,16 +6,19 @@
  * answers fits (correct the URL, try again later, raise a limit), so it is coarser than libcurl's hundred codes; the
  * words in brackets keep the rest.
  *
- *  E1  A password in a URL never gets into a message: messages end in logs.
+ *  E1  A password in a URL never gets into a message: messages end in logs. Not even one that makes the URL malformed,
+ *      by a character such as '/' that would have to be escaped: where the host's port is no number, what is before
+ *      the last '@' is taken for a password.
  *  E2  A URL is shown on one line and cut after some 200 bytes, valid UTF-8 whatever it was.
  *  E3  CURLE_UNSUPPORTED_PROTOCOL has two meanings: a scheme that we do not allow (which only a redirect can bring,
  *      since the caller's URL was looked at before) and an answer that is no HTTP we know. Where the redirects had led
- *      to tells them apart.
+ *      to tells them apart, or, when libcurl could not even read that, that the answer says where to.
  *  E4  CURLE_OPERATION_TIMEDOUT is no time-out of ours (those are G_IO_ERROR_TIMED_OUT and never come from libcurl):
  *      it is a connection that was not there after minutes.
  */
 #include "http/http-error.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define SHOWN_URL 200
@@ -47,6 +50,8 @@ belay_http_show_url (const char *url)
       else if (*p == '@')
         user_end = p;
     }
+  if (user_end == NULL && colon != NULL && *authority != '[' && colon + 1 + strspn (colon + 1, "0123456789") != p)
+    user_end = strrchr (p, '@');
 
   shown = g_string_sized_new (SHOWN_URL + 16);
   for (p = url; *p != '\0' && shown->len <= SHOWN_URL; p++)
@@ -106,9 +111,11 @@ judge (const BelayHttpFailure *failure)
   switch ((int) failure->code)
     {
     case CURLE_URL_MALFORMAT:
-      return (Verdict) { BELAY_HTTP_ERROR_URL, "the URL, or one that it redirects to, is malformed", "correct it" };
+      if (failure->answered)
+        return (Verdict) { BELAY_HTTP_ERROR_URL, "it redirects to a URL that is malformed", "tell the server's owner" };
+      return (Verdict) { BELAY_HTTP_ERROR_URL, "the URL is malformed", "correct it" };
     case CURLE_UNSUPPORTED_PROTOCOL:
-      if (!has_http_scheme (where)) /* E3 */
+      if (failure->location != NULL || !has_http_scheme (where)) /* E3 */
         return (Verdict) { BELAY_HTTP_ERROR_URL, "it redirects to a URL that is neither http nor https",
                            "fetch that one by other means" };
       if (!failure->answered)
@@ -125,6 +132,11 @@ judge (const BelayHttpFailure *failure)
     case CURLE_COULDNT_CONNECT:
     case CURLE_OPERATION_TIMEDOUT: /* E4 */
     case CURLE_INTERFACE_FAILED:
+      if (failure->no_socket == EMFILE || failure->no_socket == ENFILE)
+        return (Verdict) { BELAY_HTTP_ERROR_CONNECT, "too many open files for one more connection",
+                           "raise the limit (ulimit -n), or lower belay_http_session_set_max_connections()" };
+      if (failure->no_socket != 0)
+        return (Verdict) { BELAY_HTTP_ERROR_CONNECT, "no socket for a connection", "see what this machine is short of" };
       return (Verdict) { BELAY_HTTP_ERROR_CONNECT, "no connection to the host",
                          "check that the server runs and that host and port are right" };
 #if CURL_AT_LEAST_VERSION(7, 73, 0)
@@ -162,17 +174,22 @@ judge (const BelayHttpFailure *failure)
     case CURLE_HTTP2_STREAM:
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the connection broke before the answer was complete",
                          "ask again, or see the server's log" };
-    case CURLE_BAD_CONTENT_ENCODING:
+    case CURLE_BAD_CONTENT_ENCODING: /* of the transfer; that of the body is ours */
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the body cannot be decoded", "see how the server compresses" };
+    case CURLE_BAD_FUNCTION_ARGUMENT: /* a trailer that is no header: libcurl's function does not take it */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_HTTP2:
     case CURLE_HTTP3:
     case CURLE_CHUNK_FAILED:
-#if CURL_AT_LEAST_VERSION(8, 6, 0)
-    case CURLE_TOO_LARGE: /* the headers */
-#endif
       return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the answer is no proper HTTP",
                          "check that host and port are those of a web server" };
+#if CURL_AT_LEAST_VERSION(8, 6, 0)
+    case CURLE_TOO_LARGE:
+#endif
+    case CURLE_OUT_OF_MEMORY: /* what older ones say of a header beyond 100 KB */
+      if (failure->in_headers)
+        return (Verdict) { BELAY_HTTP_ERROR_PROTOCOL, "the headers of the answer are too large", "see what the server sends" };
+      return (Verdict) { BELAY_HTTP_ERROR_FAILED, "not enough memory", "ask again" };
     case CURLE_TOO_MANY_REDIRECTS:
       return (Verdict) { BELAY_HTTP_ERROR_REDIRECTS, "too many redirects",
                          "see whether the server redirects in a circle, or raise "
@@ -189,15 +206,20 @@ GError *
 belay_http_error_new (const BelayHttpFailure *failure)
 {
   Verdict verdict = judge (failure);
-  const char *detail = failure->detail != NULL && *failure->detail != '\0' ? failure->detail
-                                                                           : curl_easy_strerror (failure->code);
+  const char *detail = failure->no_socket != 0 ? g_strerror (failure->no_socket)
+                       : failure->in_headers && failure->code == CURLE_OUT_OF_MEMORY ? "more than 100 KB in one"
+                       : failure->detail != NULL && *failure->detail != '\0' ? failure->detail
+                                                                             : curl_easy_strerror (failure->code);
+  const char *led_to = failure->effective_url;
   g_autofree char *shown = belay_http_show_url (failure->url);
   g_autofree char *valid = g_utf8_make_valid (detail, -1);
   g_autofree char *redirected = NULL;
 
-  if (failure->effective_url != NULL)
+  if (failure->location != NULL && (failure->code == CURLE_UNSUPPORTED_PROTOCOL || failure->code == CURLE_URL_MALFORMAT))
+    led_to = failure->location; /* which is what is wrong */
+  if (led_to != NULL)
     {
-      g_autofree char *to = belay_http_show_url (failure->effective_url);
+      g_autofree char *to = belay_http_show_url (led_to);
 
       redirected = g_strdup_printf (", redirected to %s", to);
     }

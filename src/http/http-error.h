@@ -12,7 +12,10 @@ typedef struct
   const char *url;           /* as the caller gave it */
   const char *effective_url; /* where redirects led to; NULL: there were none */
   const char *detail;        /* libcurl's own words (nullable) */
+  const char *location;      /* where the last answer redirected to, as it said; NULL: nowhere */
+  int         no_socket;     /* why there was no socket for it, an errno; 0: there was */
   gboolean    answered;      /* something of an answer had come */
+  gboolean    in_headers;    /* and its headers had not ended */
 } BelayHttpFailure;
 
 /* A URL for a message: no password, one line, not endless, valid UTF-8. (transfer full) */

@@ -280,7 +280,8 @@ handle_events (BelayHttpMulti *self, gint64 stop)
 
   for (guint i = 0; i < n; i++)
     {
-      socket_action (self, events[i].fd, events[i].what);
+      if (G_LIKELY (belay_http_sockets_concerns (&self->sockets, &events[i])))
+        socket_action (self, events[i].fd, events[i].what);
       if (i % 8 == 7 && G_UNLIKELY (g_get_monotonic_time () > stop))
         break; /* the kernel will say the rest again */
     }

@@ -13,7 +13,8 @@
  *      of others (destroy notifies, on_cancel), and these may end this very multi.
  *   3. The time of a request begins with the call, also when it has to wait for its turn. `timed` is in the order of
  *      the deadlines; since they usually have the same length, a new one is usually the last.
- *   4. The memory of requests is used again; `turn` then makes the old one's ticket worthless (see mail.c).
+ *   4. From the call to its answer a request is external work, for which a virtual clock stands still.
+ *   5. The memory of requests is used again; `turn` then makes the old one's ticket worthless (see mail.c).
  */
 #include "http/http-error.h"
 #include "http/multi-private.h"
@@ -120,6 +121,7 @@ belay_http_request_settle (BelayHttpMulti *self)
       else
         belay_promise_reject (promise, error);
       belay_promise_unref (promise);
+      belay_external_end ();
     }
   if (self->n_requests > 0 || self->ended)
     return;
@@ -194,6 +196,7 @@ ask (BelayHttpRequest *request, const char *url, BelayHttpWants wants)
   request->wants = wants;
   request->made = 0;
   request->promise = promise;
+  belay_external_begin ();
   if (G_LIKELY (ticket != NULL))
     belay_promise_on_cancel (promise, belay_http_ticket_cancel, ticket, NULL);
   return belay_promise_get_future (promise);
@@ -230,6 +233,7 @@ belay_http_multi_get (BelayHttpMulti *self, GMainContext *context, const char *u
     }
   belay_promise_reject (request->promise, belay_http_error_closed (url));
   belay_promise_unref (request->promise);
+  belay_external_end ();
   belay_http_request_free (request);
   if (self->kept)
     {

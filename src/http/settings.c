@@ -16,35 +16,15 @@
  */
 #include "http/settings.h"
 
+#include "http/decoder.h"
+
 #include <string.h>
 
 #define DEFAULT_MAX_REDIRECTS 10
 #define DEFAULT_MAX_BODY      ((gsize) 64 * 1024 * 1024)
 
 /* What libcurl sends of its own, so that taking it out must be said. */
-static const char *const sent_anyway[] = { "Accept", "Accept-Encoding" };
-
-/* What libcurl can decode. */
-static const char *
-encodings (void)
-{
-  static char *names;
-
-  if (g_once_init_enter (&names))
-    {
-      const curl_version_info_data *info = curl_version_info (CURLVERSION_NOW);
-      GString *all = g_string_new (NULL);
-
-      if (info->features & CURL_VERSION_LIBZ)
-        g_string_append (all, "deflate, gzip");
-      if (info->features & CURL_VERSION_BROTLI)
-        g_string_append (all, all->len > 0 ? ", br" : "br");
-      if (info->features & CURL_VERSION_ZSTD)
-        g_string_append (all, all->len > 0 ? ", zstd" : "zstd");
-      g_once_init_leave (&names, g_string_free (all, FALSE));
-    }
-  return *names != '\0' ? names : NULL;
-}
+static const char *const sent_anyway[] = { "Accept" };
 
 BelayHttpSettings *
 belay_http_settings_new (void)
@@ -55,7 +35,7 @@ belay_http_settings_new (void)
   self->max_redirects = DEFAULT_MAX_REDIRECTS;
   self->max_body = DEFAULT_MAX_BODY;
   belay_http_settings_set_header (self, "User-Agent", "belay/" BELAY_VERSION_S);
-  belay_http_settings_set_header (self, "Accept-Encoding", encodings ());
+  belay_http_settings_set_header (self, "Accept-Encoding", BELAY_HTTP_CODINGS);
   return self;
 }
 

@@ -16,7 +16,9 @@
  *   3. Registrations are level-triggered: libcurl need not read until nothing is left.
  *   4. That a socket cannot be watched (the kernel's memory or limit is at its end) is remembered in `problem`; the
  *      multi then fails what is under way rather than wait for ever.
- *   5. Everything here belongs to the session's context, except writing to `wake`.
+ *   5. What the kernel has reported in one look is acted upon one by one, and meanwhile a socket may be closed, and its
+ *      number be another's: an event carries the socket's turn, and one of an earlier turn concerns nobody.
+ *   6. Everything here belongs to the session's context, except writing to `wake`.
  */
 #include "http/sockets.h"
 
@@ -130,9 +132,17 @@ belay_http_sockets_ready (BelayHttpSockets *self, BelayHttpEvent events[BELAY_HT
         what |= CURL_CSELECT_OUT;
       if (ready[i].events & (EPOLLERR | EPOLLHUP))
         what |= CURL_CSELECT_ERR | CURL_CSELECT_IN;
-      events[used++] = (BelayHttpEvent) { fd, what };
+      events[used++] = (BelayHttpEvent) { fd, what, socket->turn };
     }
   return used;
+}
+
+gboolean
+belay_http_sockets_concerns (BelayHttpSockets *self, const BelayHttpEvent *event)
+{
+  BelayHttpSocket *socket = get (self, event->fd);
+
+  return socket->wanted != 0 && socket->turn == event->turn;
 }
 
 /* CURLMOPT_SOCKETFUNCTION */
@@ -145,12 +155,14 @@ belay_http_sockets_watch (CURL *easy, curl_socket_t fd, int what, void *data, vo
   socket->wanted = 0;
   if (what != CURL_POLL_REMOVE)
     socket->wanted = (guint8) ((what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0));
+  else if (!socket->ours)
+    socket->turn++; /* it may be closed now */
   if (socket->wanted != 0 || !socket->ours)
     set_registered (self, fd, socket, socket->wanted);
   return 0;
 }
 
-/* CURLOPT_OPENSOCKETFUNCTION */
+/* For CURLOPT_OPENSOCKETFUNCTION; CURL_SOCKET_BAD with errno set. */
 curl_socket_t
 belay_http_sockets_socket (void *data, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -159,7 +171,7 @@ belay_http_sockets_socket (void *data, curlsocktype purpose, struct curl_sockadd
 
   if (fd == -1)
     return CURL_SOCKET_BAD;
-  *get (self, fd) = (BelayHttpSocket) { .ours = TRUE };
+  get (self, fd)->ours = TRUE; /* all else is as closing, or nothing, has left it */
   self->n_open++;
   return fd;
 }
@@ -172,7 +184,7 @@ belay_http_sockets_close (void *data, curl_socket_t fd)
   BelayHttpSocket *socket = get (self, fd);
 
   set_registered (self, fd, socket, 0);
-  *socket = (BelayHttpSocket) { .wanted = 0 };
+  *socket = (BelayHttpSocket) { .turn = socket->turn + 1 };
   self->n_open--;
   self->n_closed++;
   return close (fd);

@@ -18,21 +18,23 @@
  *   3. The body has its size at once where the server declares one, up to RESERVE; else it doubles. It never becomes
  *      larger than the settings allow, whatever a server declares or a few compressed bytes unpack to. Memory for it
  *      is the one thing here whose lack is no abort.
- *   4. The body's memory becomes the GBytes; it is copied at no time after libcurl has written it here.
+ *   4. The body's memory becomes the GBytes; it is copied at no time after libcurl has written it here. One byte behind it
+ *      is a 0, for those who take it for a string.
  *   5. libcurl has no time-outs: the time of a request is counted in request.c. Its bound on connecting, 300 s, cannot
  *      be switched off, only raised, and that costs a timer for each transfer, 4 % of a small GET; so it is raised
  *      where a new connection is to be expected. (The kernel gives up sooner in any case.)
  *
- * What each request costs in libcurl is mostly formatting, character by character. So: one "Accept-Encoding" from the
- * list of headers, which is formatted once where CURLOPT_ACCEPT_ENCODING's is twice, and no look into the environment
- * for a proxy when there was none as the handle was set up (five getenv(), which other threads' setenv() could
- * disturb, too).
+ *   6. libcurl gives the body as it was sent; decoder.c unpacks it.
+ *
+ * What each request costs in libcurl is mostly formatting, character by character. So: no look into the environment for a
+ * proxy when there was none as the handle was set up (five getenv(), which other threads' setenv() could disturb, too).
  */
 #include "http/transfer.h"
 
 #include "http/http-error.h"
 #include "http/response.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define RESERVE   ((gsize) 256 * 1024 * 1024)
@@ -117,6 +119,26 @@ add_line (BelayHttpTransfer *self, const char *line, gsize length)
   return append_head (self, line, name_length) && append_head (self, value, value_length);
 }
 
+/* "HTTP/1.1 200", "HTTP/2 200": no header has such a name. */
+static gboolean
+is_status_line (const char *line, gsize length)
+{
+  const char *space;
+
+  if (length < 10 || memcmp (line, "HTTP/", 5) != 0 || !g_ascii_isdigit (line[5]))
+    return FALSE;
+  space = memchr (line, ' ', length - 1);
+  return space != NULL && g_ascii_isdigit (space[1]) && memchr (line, ':', (gsize) (space - line)) == NULL;
+}
+
+static gboolean
+is_header (const char *line, gsize length, const char *name)
+{
+  gsize name_length = strlen (name);
+
+  return length > name_length && line[name_length] == ':' && g_ascii_strncasecmp (line, name, name_length) == 0;
+}
+
 /* CURLOPT_HEADERFUNCTION: one line, with its end */
 static size_t
 on_header (char *line, size_t size, size_t count, void *data)
@@ -124,14 +146,17 @@ on_header (char *line, size_t size, size_t count, void *data)
   BelayHttpTransfer *self = data;
   gsize length = size * count;
 
-  if ((self->head_ended || self->head_length == 0) && length >= 5 && memcmp (line, "HTTP/", 5) == 0)
+  if ((self->head_ended || self->head_length == 0) && self->body_length == 0 &&
+      self->decoder.converter == NULL && is_status_line (line, length))
     {
-      /* The first answer, or one after "100 Continue" or a redirect: only the last counts. */
+      /* The first answer, or one after "100 Continue" or a redirect (whose body libcurl keeps to itself): only the last
+       * counts. After a body there is none, whatever a trailer says. */
       const char *status_line = line;
 
       self->head_length = 0;
       self->head_ended = FALSE;
-      self->body_length = 0;
+      self->decoder.coding = BELAY_HTTP_CODING_NONE;
+      g_clear_pointer (&self->location, g_free);
       strip (&status_line, &length);
       if (memchr (status_line, '\0', length) != NULL || !append_head (self, status_line, length))
         return CURL_WRITEFUNC_ERROR;
@@ -140,24 +165,15 @@ on_header (char *line, size_t size, size_t count, void *data)
     {
       if (*line == '\r' || *line == '\n')
         self->head_ended = TRUE;
-      else if (self->keep_lines && !add_line (self, line, length))
+      else if (is_header (line, length, "Content-Encoding"))
+        belay_http_decoder_add (&self->decoder, line + strlen ("Content-Encoding:"), length - strlen ("Content-Encoding:"));
+      else if (is_header (line, length, "Location") && self->location == NULL)
+        self->location = g_strstrip (g_strndup (line + strlen ("Location:"), length - strlen ("Location:")));
+      if (!self->head_ended && self->keep_lines && !add_line (self, line, length))
         return CURL_WRITEFUNC_ERROR;
     }
   /* what comes after the end is a trailer of the body: nobody can have been told to look for it */
   return size * count;
-}
-
-/* Whether the declared size is that of something else than the body that we shall see. */
-static gboolean
-is_encoded (BelayHttpTransfer *self)
-{
-#if CURL_AT_LEAST_VERSION(7, 84, 0)
-  struct curl_header *header;
-
-  return curl_easy_header (self->easy, "Content-Encoding", 0, CURLH_HEADER, -1, &header) == CURLHE_OK;
-#else
-  return TRUE; /* for all we know */
-#endif
 }
 
 /* Makes room for @more bytes. Cold: the usual body declares its size. */
@@ -165,7 +181,7 @@ static G_GNUC_NO_INLINE gboolean
 grow_body (BelayHttpTransfer *self, gsize more)
 {
   gsize max = self->settings->max_body;
-  gsize needed = self->body_length + more;
+  gsize needed = self->body_length + more + 1; /* the 0 behind it */
   gsize size = MAX (self->body_size * 2, MAX (needed, BODY_MIN));
   char *body;
 
@@ -174,15 +190,15 @@ grow_body (BelayHttpTransfer *self, gsize more)
       curl_off_t declared = -1;
 
       curl_easy_getinfo (self->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &declared);
-      if (declared > 0 && (guint64) declared > max && !is_encoded (self))
+      if (declared > 0 && (guint64) declared > max && self->decoder.coding == BELAY_HTTP_CODING_NONE)
         {
           self->fault = BELAY_HTTP_FAULT_TOO_LARGE;
           return FALSE;
         }
       if (declared > 0)
-        size = MAX (needed, (gsize) MIN ((guint64) declared, RESERVE));
+        size = MAX (needed, (gsize) MIN ((guint64) declared, RESERVE) + 1);
     }
-  size = MAX (needed, MIN (size, max));
+  size = MAX (needed, MIN (size - 1, max) + 1);
   body = g_try_realloc (self->body, size);
   if (body == NULL && size > needed)
     body = g_try_realloc (self->body, size = needed);
@@ -196,6 +212,41 @@ grow_body (BelayHttpTransfer *self, gsize more)
   return TRUE;
 }
 
+/* Cold: what is compressed is worth its while. */
+static G_GNUC_NO_INLINE gboolean
+decode_body (BelayHttpTransfer *self, const char *bytes, gsize length)
+{
+  gsize max = self->settings->max_body;
+  gsize written = 0, room;
+
+  do
+    {
+      char beyond, *to = &beyond; /* of the limit: that something comes there is enough to know */
+
+      room = 1;
+      if (self->body_length < max)
+        {
+          if (self->body_size - self->body_length <= 1 && !grow_body (self, 1))
+            return FALSE;
+          to = self->body + self->body_length;
+          room = MIN (self->body_size - 1, max) - self->body_length;
+        }
+      if (!belay_http_decoder_step (&self->decoder, &bytes, &length, to, room, &written))
+        {
+          self->fault = BELAY_HTTP_FAULT_CODING;
+          return FALSE;
+        }
+      if (to == &beyond && written > 0)
+        {
+          self->fault = BELAY_HTTP_FAULT_TOO_LARGE;
+          return FALSE;
+        }
+      self->body_length += written;
+    }
+  while (length > 0 || written == room);
+  return TRUE;
+}
+
 /* CURLOPT_WRITEFUNCTION */
 static size_t
 on_body (char *bytes, size_t size, size_t count, void *data)
@@ -203,16 +254,30 @@ on_body (char *bytes, size_t size, size_t count, void *data)
   BelayHttpTransfer *self = data;
   gsize length = size * count;
 
+  if (G_UNLIKELY (self->decoder.coding != BELAY_HTTP_CODING_NONE))
+    return decode_body (self, bytes, length) ? length : CURL_WRITEFUNC_ERROR;
   if (G_UNLIKELY (length > self->settings->max_body - self->body_length))
     {
       self->fault = BELAY_HTTP_FAULT_TOO_LARGE;
       return CURL_WRITEFUNC_ERROR;
     }
-  if (length > self->body_size - self->body_length && !grow_body (self, length))
+  if (length >= self->body_size - self->body_length && !grow_body (self, length))
     return CURL_WRITEFUNC_ERROR;
   memcpy (self->body + self->body_length, bytes, length);
   self->body_length += length;
   return length;
+}
+
+/* CURLOPT_OPENSOCKETFUNCTION */
+static curl_socket_t
+on_socket (void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+  BelayHttpTransfer *self = data;
+  curl_socket_t fd = belay_http_sockets_socket (self->sockets, purpose, address);
+
+  if (G_UNLIKELY (fd == CURL_SOCKET_BAD))
+    self->no_socket = errno; /* libcurl forgets it, and says that it cannot connect */
+  return fd;
 }
 
 /* --- one after another --- */
@@ -236,6 +301,8 @@ belay_http_transfer_free (BelayHttpTransfer *self)
 {
   curl_easy_cleanup (self->easy);
   g_clear_pointer (&self->settings, belay_http_settings_unref);
+  belay_http_decoder_reset (&self->decoder);
+  g_free (self->location);
   g_free (self->head);
   g_free (self->body);
   g_free (self);
@@ -267,19 +334,19 @@ apply (BelayHttpTransfer *self, BelayHttpSettings *settings)
   curl_easy_setopt (easy, CURLOPT_HEADERDATA, self);
   curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt (easy, CURLOPT_WRITEDATA, self);
-  curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, belay_http_sockets_socket);
-  curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, self->sockets);
+  curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+  curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, self);
   curl_easy_setopt (easy, CURLOPT_CLOSESOCKETFUNCTION, belay_http_sockets_close);
   curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, self->sockets);
 #if CURL_AT_LEAST_VERSION(7, 87, 0)
   curl_easy_setopt (easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
   curl_easy_setopt (easy, CURLOPT_HTTP09_ALLOWED, 0L);
+  curl_easy_setopt (easy, CURLOPT_HTTP_CONTENT_DECODING, 0L); /* 6 */
   curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, settings->max_redirects > 0 ? 1L : 0L);
   curl_easy_setopt (easy, CURLOPT_MAXREDIRS, (long) MIN (settings->max_redirects, (guint) G_MAXINT16));
   curl_easy_setopt (easy, CURLOPT_HTTPHEADER, settings->headers);
   if ((!environment_has_proxy () && curl_easy_setopt (easy, CURLOPT_NOPROXY, "*") != CURLE_OK) ||
-      curl_easy_setopt (easy, CURLOPT_ACCEPT_ENCODING, "") != CURLE_OK || /* that it decodes */
 #if CURL_AT_LEAST_VERSION(7, 85, 0)
       curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK ||
       curl_easy_setopt (easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https") != CURLE_OK)
@@ -320,6 +387,7 @@ belay_http_transfer_begin (BelayHttpTransfer *self, BelayHttpRequest *request, g
   self->fault = BELAY_HTTP_FAULT_NONE;
   self->head_length = 0;
   self->body_length = 0;
+  self->no_socket = 0;
   self->words[0] = '\0';
   return TRUE;
 }
@@ -331,9 +399,13 @@ forget (BelayHttpTransfer *self, gboolean plain)
   if (G_UNLIKELY (!plain || strchr (self->request->url, '@') != NULL))
     g_clear_pointer (&self->settings, belay_http_settings_unref);
   self->request = NULL;
+  if (G_UNLIKELY (self->decoder.coding != BELAY_HTTP_CODING_NONE))
+    belay_http_decoder_reset (&self->decoder);
   if (G_UNLIKELY (self->body != NULL))
     g_clear_pointer (&self->body, g_free);
   self->body_size = 0;
+  if (G_UNLIKELY (self->location != NULL))
+    g_clear_pointer (&self->location, g_free);
   if (G_UNLIKELY (self->head_size > HEAD_KEEP))
     {
       g_clear_pointer (&self->head, g_free);
@@ -354,10 +426,11 @@ take_body (BelayHttpTransfer *self)
     }
   if (spare > length / 8 + 64)
     {
-      char *smaller = g_try_realloc (body, length);
+      char *smaller = g_try_realloc (body, length + 1);
 
       body = smaller != NULL ? smaller : body;
     }
+  body[length] = '\0';
   return g_bytes_new_take (body, length);
 }
 
@@ -409,6 +482,15 @@ fail (BelayHttpTransfer *self, CURLcode code)
       request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_PROTOCOL,
                                                 "the headers of the answer are broken, or have no end");
       return;
+    case BELAY_HTTP_FAULT_CODING:
+      request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_PROTOCOL,
+                                                "the body cannot be decoded; see how the server compresses");
+      return;
+    case BELAY_HTTP_FAULT_CUT:
+      request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_PROTOCOL,
+                                                "the compressed body ends before it is complete; ask again, or see the "
+                                                "server's log");
+      return;
     case BELAY_HTTP_FAULT_MEMORY:
       request->error = belay_http_error_failed (request->url, BELAY_HTTP_ERROR_FAILED,
                                                 "not enough memory for the body");
@@ -419,7 +501,10 @@ fail (BelayHttpTransfer *self, CURLcode code)
   if (was_redirected (self))
     curl_easy_getinfo (self->easy, CURLINFO_EFFECTIVE_URL, &effective_url);
   failure.effective_url = effective_url;
+  failure.location = self->location;
+  failure.no_socket = self->no_socket;
   failure.answered = self->head_length > 0;
+  failure.in_headers = failure.answered && !self->head_ended;
   request->error = belay_http_error_new (&failure);
 }
 
@@ -428,6 +513,11 @@ belay_http_transfer_finish (BelayHttpTransfer *self, CURLcode code)
 {
   gboolean plain = code == CURLE_OK && self->sockets->n_closed == self->n_closed && !was_redirected (self);
 
+  if (G_UNLIKELY (code == CURLE_OK && belay_http_decoder_is_cut (&self->decoder)))
+    {
+      self->fault = BELAY_HTTP_FAULT_CUT;
+      code = CURLE_PARTIAL_FILE;
+    }
   if (G_LIKELY (code == CURLE_OK))
     succeed (self);
   else

@@ -2,6 +2,7 @@
 /* An easy handle of libcurl's and what it receives. The essay is in transfer.c. */
 #pragma once
 
+#include "http/decoder.h"
 #include "http/request.h"
 #include "http/sockets.h"
 
@@ -10,6 +11,8 @@ typedef enum
   BELAY_HTTP_FAULT_NONE,
   BELAY_HTTP_FAULT_TOO_LARGE, /* the body */
   BELAY_HTTP_FAULT_HEADERS,   /* no end of them, or one that is none */
+  BELAY_HTTP_FAULT_CODING,    /* the body cannot be decoded */
+  BELAY_HTTP_FAULT_CUT,       /* the compressed body ends in its midst */
   BELAY_HTTP_FAULT_MEMORY
 } BelayHttpFault;
 
@@ -28,7 +31,10 @@ struct _BelayHttpTransfer
   char              *head;       /* the strings that belay_http_response_new() takes */
   gsize              head_length, head_size;
   char              *body;
-  gsize              body_length, body_size;
+  gsize              body_length, body_size; /* as decoded; memory for one byte more is there, if any */
+  BelayHttpDecoder   decoder;
+  char              *location;   /* where the last answer redirects to; NULL: nowhere */
+  int                no_socket;  /* an errno, when none could be opened; 0: it could */
   char               words[CURL_ERROR_SIZE]; /* libcurl's, of an error */
 };
 

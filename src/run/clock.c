@@ -63,6 +63,18 @@ belay_clock_hold (int n)
   atomic_fetch_add_explicit (&holds, n, memory_order_relaxed);
 }
 
+void
+belay_external_begin (void)
+{
+  belay_clock_hold (1);
+}
+
+void
+belay_external_end (void)
+{
+  belay_clock_hold (-1);
+}
+
 gboolean
 belay_clock_is_held (void)
 {

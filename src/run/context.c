@@ -252,7 +252,12 @@ context_prepare (GSource *source, int *timeout)
         {
           *timeout = (int) MIN ((left + 999) / 1000, G_MAXINT);
         }
-      else if (!belay_context_has_jobs (self) && !belay_clock_is_held ())
+      else if (belay_clock_is_held ())
+        {
+          self->was_idle = FALSE;
+          *timeout = 1; /* whoever lets the clock go on wakes nobody */
+        }
+      else if (!belay_context_has_jobs (self))
         {
           /* The clock jumps when a whole turn of the main loop found nothing else to do. */
           if (self->was_idle)

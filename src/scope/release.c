@@ -65,10 +65,14 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
     }
   if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
     {
+      GError *said = g_steal_pointer (&failure);
+
+      /* What it says of it tells which one it was, and where it hung. */
       ok = FALSE;
-      g_clear_error (&failure);
       failure = g_error_new (BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT, "%s took longer than its release deadline; it was "
-                             "ended by force", name);
+                             "ended by force%s%s%s", name, said != NULL ? " (" : "", said != NULL ? said->message : "",
+                             said != NULL ? ")" : "");
+      g_clear_error (&said);
     }
   if (!ok)
     g_propagate_error (error, failure);

@@ -46,7 +46,7 @@ belay_sqlite_finalize (GObject *object)
     {
       if (G_UNLIKELY (!belay_sqlite_level_is_ending (self->level)))
         {
-          g_critical ("%s: a %s was dropped without being closed", self->connection->path,
+          g_critical ("%s: a %s was dropped without being closed", self->connection->name,
                       self->level->depth == 0 ? "connection" : "transaction");
           belay_sqlite_level_abandon (self->level);
         }
@@ -81,8 +81,14 @@ static gboolean
 belay_sqlite_close_resource (BelayResource *resource, BelayReason reason, GError **error)
 {
   SqliteLevel *level = BELAY_SQLITE (resource)->level;
+  GError *failure = NULL;
 
-  return belay_await_ok (belay_sqlite_level_submit (level, belay_sqlite_end_operation_new (level, TRUE)), error);
+  if (belay_await_ok (belay_sqlite_level_submit (level, belay_sqlite_end_operation_new (level, TRUE)), &failure))
+    return TRUE;
+  if (g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) /* the await's, which knows no path */
+    g_prefix_error (&failure, "%s: %s: ", level->connection->name, level->depth == 0 ? "closing" : "rolling back");
+  g_propagate_error (error, failure);
+  return FALSE;
 }
 
 static gboolean

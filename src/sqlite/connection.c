@@ -100,6 +100,7 @@ drop_queued (SqliteLevel *level, SqliteOperation **dropped)
         continue;
       if (op->n_attempts > 0)
         {
+          op->abandoned |= !op->cancelled;
           op->cancelled = TRUE;
           level->connection->waiting = FALSE;
           continue;
@@ -281,6 +282,7 @@ belay_sqlite_level_submit (SqliteLevel *level, SqliteOperation *op)
     }
   if (!refused)
     {
+      op->number = ++connection->n_given;
       belay_sqlite_queue_push_last (op);
       start = belay_sqlite_pump_is_due (connection, &number);
     }
@@ -293,10 +295,10 @@ belay_sqlite_level_submit (SqliteLevel *level, SqliteOperation *op)
     {
       if (open_inside)
         {
-          g_critical ("%s: a transaction is committed while another, begun in it, is open", connection->path);
+          g_critical ("%s: a transaction is committed while another, begun in it, is open", connection->name);
           belay_sqlite_operation_fail (op, g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE,
                                                         "%s: a transaction that was begun in this one is still open",
-                                                        connection->path));
+                                                        connection->name));
         }
       else if (op->kind != BELAY_SQLITE_END)
         {
@@ -326,6 +328,7 @@ belay_sqlite_level_abandon (SqliteLevel *level)
       current = connection->current; /* of the top level, hence of @level or inside of it */
       if (current != NULL && current->kind != BELAY_SQLITE_COMMIT && current->kind != BELAY_SQLITE_END)
         {
+          current->abandoned |= !current->cancelled;
           current->cancelled = TRUE;
           g_atomic_int_set (&connection->stop, 1);
           if (level->depth == 0 && connection->handle != NULL)
@@ -390,6 +393,9 @@ belay_sqlite_connection_new (const char *path, gint64 busy_timeout)
 
   atomic_init (&connection->refs, 1);
   connection->path = g_strdup (path);
+  connection->name = g_utf8_make_valid (path, -1);
+  if (g_str_has_suffix (connection->name, ":")) /* ":memory:", which another follows */
+    connection->name[strlen (connection->name) - 1] = '\0';
   connection->busy_timeout = busy_timeout;
   connection->root.connection = connection;
   connection->top = &connection->root;
@@ -422,6 +428,7 @@ belay_sqlite_connection_unref (SqliteConnection *connection)
   pthread_mutex_destroy (&connection->lock);
   g_clear_error (&connection->broken);
   g_clear_pointer (&connection->pump, belay_future_unref);
+  g_free (connection->name);
   g_free (connection->path);
   g_free (connection);
 }

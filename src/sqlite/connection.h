@@ -28,6 +28,7 @@ struct _SqliteConnection
 {
   atomic_int refs;
   char           *path;
+  char           *name; /* the path as messages say it: valid UTF-8, and without a colon at its end */
   gint64          busy_timeout; /* µs; 0: do not wait */
 
   _Atomic (SqliteOperation *) spare; /* the memory of one that is over; see belay_sqlite_operation_new() */
@@ -37,6 +38,8 @@ struct _SqliteConnection
   SqliteOperation *current; /* what runs */
   gboolean         pumping; /* a worker serves the queue, or is about to */
   gboolean         waiting; /* the first operation of the queue waits for another's lock */
+  gboolean         external; /* pumping || waiting, and counted as such: W4 */
+  guint            n_given; /* operations in all: the number of the last one */
   guint            wait_number;
   guint            pump_number;
   BelayFuture     *pump;    /* the interest in the worker's job */
@@ -50,6 +53,9 @@ struct _SqliteConnection
   sqlite3_stmt *fixed[5];   /* see transaction.c */
   guint         n_shared;   /* how many SELECTs the implicit read transaction holds; 0: none is open */
   guint         n_queued_behind; /* how many waited behind the running operation when it began */
+  guint         last_behind;     /* no operation with a later number had been given then */
+  guint         last_shared;     /* the value of that when the implicit read transaction began */
+  gboolean      ended;      /* a transaction was committed or rolled back since the running operation began */
   GError       *broken;     /* why nothing more can be done with it */
 };
 

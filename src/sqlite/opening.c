@@ -18,6 +18,8 @@
 #include "pump.h"
 #include "sqlite-error.h"
 
+#include <errno.h>
+
 #define STOP_STEPS 1000 /* of SQLite's machine between two looks at whether to stop: some 10 µs */
 
 typedef struct
@@ -55,7 +57,7 @@ finalize_left (SqliteConnection *connection, sqlite3 *handle)
 
   while ((stmt = sqlite3_next_stmt (handle, NULL)) != NULL)
     {
-      g_critical ("%s: a function given to belay_sqlite_run() has left a statement open: %s", connection->path,
+      g_critical ("%s: a function given to belay_sqlite_run() has left a statement open: %s", connection->name,
                   sqlite3_sql (stmt));
       sqlite3_finalize (stmt);
     }
@@ -76,7 +78,7 @@ belay_sqlite_connection_shut (SqliteConnection *connection)
   finalize_left (connection, handle);
   if (sqlite3_close (handle) != SQLITE_OK)
     {
-      g_critical ("%s: a function given to belay_sqlite_run() has left a blob or a backup open", connection->path);
+      g_critical ("%s: a function given to belay_sqlite_run() has left a blob or a backup open", connection->name);
       sqlite3_close_v2 (handle); /* closes with the last of them */
     }
 }
@@ -98,7 +100,7 @@ belay_sqlite_run_script (SqliteConnection *connection, SqliteOperation *op, cons
 {
   while (sql[*position] != '\0')
     {
-      const char *rest = sql + *position;
+      const char *start = sql + *position, *rest = start;
       sqlite3_stmt *stmt = NULL;
       SqliteOutcome outcome;
       int code;
@@ -111,12 +113,21 @@ belay_sqlite_run_script (SqliteConnection *connection, SqliteOperation *op, cons
       if (code != SQLITE_OK)
         {
           outcome = belay_sqlite_operation_fail_code (connection, op, code,
-                                                      stmt != NULL ? sqlite3_sql (stmt) : sql + *position);
+                                                      stmt != NULL ? sqlite3_sql (stmt) : start);
           sqlite3_finalize (stmt);
           return outcome;
         }
       sqlite3_finalize (stmt);
       *position = (gsize) (rest - sql);
+      if (G_UNLIKELY (op->level->depth > 0 && sqlite3_get_autocommit (connection->handle)))
+        {
+          /* What follows would be run outside of it. */
+          g_autofree char *ender = g_strndup (start, (gsize) (rest - start));
+
+          return belay_sqlite_operation_fail (op, belay_sqlite_error_make (
+            SQLITE_ABORT_ROLLBACK, "a statement of the script has ended the transaction, and what follows it was not run",
+            connection->name, ender));
+        }
     }
   return BELAY_SQLITE_DONE;
 }
@@ -140,6 +151,20 @@ belay_sqlite_watch_for_stop (SqliteConnection *connection)
   sqlite3_progress_handler (connection->handle, STOP_STEPS, belay_sqlite_pump_progress, connection);
 }
 
+/* For sqlite3_commit_hook() and sqlite3_rollback_hook(): a savepoint's end is none. */
+static int
+on_commit (gpointer data)
+{
+  ((SqliteConnection *) data)->ended = TRUE;
+  return 0;
+}
+
+static void
+on_rollback (gpointer data)
+{
+  ((SqliteConnection *) data)->ended = TRUE;
+}
+
 static int
 open_file (SqliteConnection *connection, int flags, GError **error)
 {
@@ -148,7 +173,11 @@ open_file (SqliteConnection *connection, int flags, GError **error)
 
   if (code != SQLITE_OK)
     {
-      g_propagate_error (error, belay_sqlite_error_last (handle, code, connection->path, NULL));
+      if ((code & 0xff) == SQLITE_CANTOPEN && (flags & SQLITE_OPEN_CREATE) == 0 && sqlite3_system_errno (handle) == ENOENT)
+        g_propagate_error (error, belay_sqlite_error_make (code, "unable to open database file: it does not exist",
+                                                           connection->name, NULL));
+      else
+        g_propagate_error (error, belay_sqlite_error_last (handle, code, connection->name, NULL));
       sqlite3_close (handle);
       return code;
     }
@@ -157,6 +186,8 @@ open_file (SqliteConnection *connection, int flags, GError **error)
   connection->handle = handle;
   pthread_mutex_unlock (&connection->lock);
   belay_sqlite_watch_for_stop (connection);
+  sqlite3_commit_hook (handle, on_commit, connection);
+  sqlite3_rollback_hook (handle, on_rollback, connection);
   return SQLITE_OK;
 }
 

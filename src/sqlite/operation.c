@@ -128,14 +128,13 @@ belay_sqlite_operation_fail_code (SqliteConnection *connection, SqliteOperation 
       op->busy_sql = g_strdup (sql);
       return BELAY_SQLITE_BUSY;
     }
-  return belay_sqlite_operation_fail (op, belay_sqlite_error_last (connection->handle, code, connection->path, sql));
+  return belay_sqlite_operation_fail (op, belay_sqlite_error_last (connection->handle, code, connection->name, sql));
 }
 
 void
 belay_sqlite_operation_fail_cancelled (SqliteOperation *op)
 {
-  belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s: cancelled",
-                                                op->connection->path));
+  belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s: cancelled", op->connection->name));
 }
 
 void
@@ -144,7 +143,7 @@ belay_sqlite_operation_fail_closed (SqliteOperation *op)
   belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CLOSED,
                                                 op->level->depth == 0 ? "%s: the connection is closed"
                                                                       : "%s: the transaction has ended",
-                                                op->connection->path));
+                                                op->connection->name));
 }
 
 void
@@ -152,7 +151,14 @@ belay_sqlite_operation_answer (SqliteOperation *op, SqliteConnection *connection
 {
   BelayPromise *promise = op->promise;
 
-  if (G_UNLIKELY (op->in_vain && op->cancelled))
+  if (G_UNLIKELY (op->abandoned))
+    {
+      /* It was stopped, but nobody has cancelled it. */
+      if (op->in_vain || (op->result_kind == BELAY_SQLITE_FAILURE &&
+                          g_error_matches (op->result.error, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
+        belay_sqlite_operation_fail_closed (op);
+    }
+  else if (G_UNLIKELY (op->in_vain && op->cancelled))
     belay_sqlite_operation_fail_cancelled (op);
   else if (G_UNLIKELY (op->in_vain))
     belay_sqlite_operation_fail_closed (op);

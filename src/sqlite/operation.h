@@ -58,12 +58,14 @@ struct _SqliteOperation
   guint8           state;       /* SqliteState; the connection's lock */
   guint8           cancelled;   /* nobody wants it any more; the connection's lock */
   guint8           result_kind; /* SqliteResult */
+  guint8           abandoned;   /* by the end of its level, not by whoever waits; the connection's lock */
   guint8           borrowing;   /* it uses memory of the one who waits, who therefore sees it to its end */
   guint8           may_block;   /* given by a thread that runs no loop: a worker waits for the lock, not a timer */
   guint8           refused;     /* the level was ending when its turn came */
   guint8           in_vain;     /* it opened or began something that nobody wants any more */
   guint8           autocommit;  /* whether no transaction was open when it first ran */
   guint            size;        /* of the block */
+  guint            number;      /* counts those that were given to the connection; its lock */
   SqliteLevel     *begun;      /* by a BEGIN that succeeded (borrowed from its handle) */
   guint            n_attempts; /* that met a lock */
   int              busy_code;

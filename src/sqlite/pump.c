@@ -16,6 +16,8 @@
  *  W2  The pump starts even in a fiber that is cancelled: the queue is not that fiber's alone.
  *  W3  A timer belongs to a wait by its number. One that comes late does nothing. One whose loop ends before it comes acts
  *      as if it had come, so that the queue does not stand still.
+ *  W4  While a connection pumps or waits it is external work, for which a virtual clock stands still: a pump that a timer
+ *      starts is no fiber's job, and a lock is another process's.
  */
 #include "pump.h"
 
@@ -30,6 +32,9 @@ belay_sqlite_pump_is_due (SqliteConnection *connection, guint *ret_number)
   if (connection->pumping || connection->waiting || connection->top->first == NULL)
     return FALSE;
   connection->pumping = TRUE;
+  if (!connection->external)
+    belay_external_begin (); /* W4 */
+  connection->external = TRUE;
   *ret_number = ++connection->pump_number;
   belay_sqlite_connection_ref (connection);
   return TRUE;
@@ -71,7 +76,7 @@ retry_over (gpointer data)
   g_free (retry);
 }
 
-/* A real timer, also under the virtual clock: it is another process that is waited for. */
+/* A real timer, also under the virtual clock, which stands still: it is another process that is waited for. */
 static void
 retry_later (SqliteConnection *connection, guint number, GMainContext *context, guint milliseconds)
 {
@@ -124,6 +129,7 @@ run (SqliteConnection *connection, SqliteOperation *op)
 {
   SqliteOutcome outcome = BELAY_SQLITE_DONE;
 
+  connection->ended = FALSE;
   if (op->n_attempts == 0)
     op->autocommit = connection->handle == NULL || connection->n_shared > 0 || sqlite3_get_autocommit (connection->handle);
   for (;;)
@@ -148,7 +154,7 @@ run (SqliteConnection *connection, SqliteOperation *op)
         {
           g_autofree char *text = g_strdup_printf ("%s, and stayed so for %" G_GINT64_FORMAT " ms",
                                                    sqlite3_errstr (op->busy_code), connection->busy_timeout / 1000);
-          belay_sqlite_operation_fail (op, belay_sqlite_error_make (op->busy_code, text, connection->path, op->busy_sql));
+          belay_sqlite_operation_fail (op, belay_sqlite_error_make (op->busy_code, text, connection->name, op->busy_sql));
           if (op->kind == BELAY_SQLITE_OPEN)
             belay_sqlite_connection_shut (connection);
           break;
@@ -214,7 +220,7 @@ pump (gpointer data, GError **error)
       SqliteOperation *next = NULL, *dropped = NULL;
       SqliteLevel *left = NULL;
       GMainContext *context = NULL;
-      gboolean over = FALSE, start = FALSE;
+      gboolean over = FALSE, start = FALSE, idle = FALSE;
       guint delay = 0, wait_number = 0, number = 0;
 
       pthread_mutex_lock (&connection->lock);
@@ -243,6 +249,7 @@ pump (gpointer data, GError **error)
           next->refused = next->kind == BELAY_SQLITE_BEGIN && next->level->ending;
           connection->current = next;
           connection->n_queued_behind = connection->top->n_queued;
+          connection->last_behind = connection->n_given;
           g_atomic_int_set (&connection->stop, next->cancelled);
         }
       else if (connection->n_shared == 0)
@@ -250,6 +257,9 @@ pump (gpointer data, GError **error)
           over = TRUE;
           connection->pumping = FALSE;
           start = belay_sqlite_pump_is_due (connection, &number);
+          idle = !start && !connection->waiting;
+          if (idle)
+            connection->external = FALSE;
         }
       pthread_mutex_unlock (&connection->lock);
 
@@ -265,6 +275,8 @@ pump (gpointer data, GError **error)
         g_main_context_unref (context);
       if (start)
         belay_sqlite_pump_start (connection, number);
+      if (idle)
+        belay_external_end ();
       if (over)
         return connection; /* which only says that it went well */
 

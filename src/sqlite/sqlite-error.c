@@ -10,6 +10,9 @@
  *      SQLite's message.
  *  E3  SQLITE_BUSY_SNAPSHOT is no reason to wait: a read transaction whose snapshot is old can never become a writer,
  *      however long it waits. Every other busy code ends when its lock is given back.
+ *  E4  A message is valid UTF-8, though SQLite quotes statements, names and texts as they are.
+ *  E5  Where the system has refused something, what it said belongs to the message: SQLite's "unable to open database
+ *      file" is the same for a folder, a lack of rights and a file that is not there.
  */
 #include "sqlite-error.h"
 
@@ -67,11 +70,11 @@ GError *
 belay_sqlite_error_make (int code, const char *detail, const char *path, const char *sql)
 {
   g_autofree char *shown = sql != NULL ? shorten (sql) : NULL;
+  g_autofree char *valid = g_utf8_make_valid (detail != NULL ? detail : sqlite3_errstr (code), -1); /* E4 */
   gboolean interrupted = (code & 0xff) == SQLITE_INTERRUPT;
 
   return g_error_new (interrupted ? G_IO_ERROR : BELAY_SQLITE_ERROR, interrupted ? (int) G_IO_ERROR_CANCELLED : code,
-                      "%s%s%s%s%s%s", path != NULL ? path : "", path != NULL ? ": " : "",
-                      detail != NULL ? detail : sqlite3_errstr (code), shown != NULL ? " (" : "",
+                      "%s%s%s%s%s%s", path != NULL ? path : "", path != NULL ? ": " : "", valid, shown != NULL ? " (" : "",
                       shown != NULL ? shown : "", shown != NULL ? ")" : "");
 }
 
@@ -83,6 +86,12 @@ belay_sqlite_error_last (sqlite3 *handle, int code, const char *path, const char
   /* Misuse and a lack of memory are returned without being noted in the handle, whose message is then another's. */
   if ((last & 0xff) != (code & 0xff))
     return belay_sqlite_error_make (code, NULL, path, sql);
+  if (handle != NULL && (last & 0xff) == SQLITE_CANTOPEN && sqlite3_system_errno (handle) != 0) /* E5 */
+    {
+      g_autofree char *detail = g_strconcat (sqlite3_errmsg (handle), ": ", g_strerror (sqlite3_system_errno (handle)), NULL);
+
+      return belay_sqlite_error_make (last, detail, path, sql);
+    }
   return belay_sqlite_error_make (last, handle != NULL ? sqlite3_errmsg (handle) : NULL, path, sql);
 }
 

@@ -9,6 +9,7 @@
  *  C2  At most one statement of the cache runs at any time, since the connection is a serial queue; whoever got it
  *      resets it before the next is asked for. So the one that is thrown out is never in use.
  *  C3  A statement whose text is not one statement is refused: SQLite would run the first, and drop the rest silently.
+ *      That is found out without preparing any of them, since a PRAGMA may take effect by that (C5).
  *  C4  SQLite prepares a statement again by itself when the schema has changed; `SELECT *` may then have other columns.
  *      Their names are made again when its counter says so.
  *  C5  A PRAGMA may take effect while it is prepared, and may refuse to within a transaction; so it is prepared each time
@@ -117,6 +118,76 @@ typedef enum
   WORD_SELECT /* that, and if it changes nothing it is a plain query */
 } Word;
 
+/* Behind a string, a quoted name, a comment or one byte of anything else; what has no end ends with the text. */
+static const char *
+skip_token (const char *sql)
+{
+  const char *end = NULL;
+
+  if (sql[0] == '-' && sql[1] == '-')
+    end = strchr (sql, '\n');
+  else if (sql[0] == '/' && sql[1] == '*')
+    end = (end = strstr (sql + 2, "*/")) != NULL ? end + 1 : NULL;
+  else if (*sql == '\'' || *sql == '"' || *sql == '`')
+    end = strchr (sql + 1, *sql); /* a doubled one ends a string and begins the next, which comes to the same */
+  else if (*sql == '[')
+    end = strchr (sql, ']');
+  else
+    end = sql;
+  return end != NULL ? end + 1 : sql + strlen (sql);
+}
+
+/* Behind what does nothing: blanks, comments, empty statements. */
+static const char *
+skip_nothing (const char *sql)
+{
+  for (;;)
+    {
+      if (g_ascii_isspace (*sql) || *sql == ';')
+        sql++;
+      else if ((sql[0] == '-' && sql[1] == '-') || (sql[0] == '/' && sql[1] == '*'))
+        sql = skip_token (sql);
+      else if (strncmp (sql, "\xef\xbb\xbf", 3) == 0) /* a byte order mark */
+        sql += 3;
+      else
+        return sql;
+    }
+}
+
+/* When @sql begins with that word, behind it and what follows of blanks and comments; else NULL. */
+static const char *
+skip_word (const char *sql, const char *word)
+{
+  gsize length = strlen (word);
+
+  if (g_ascii_strncasecmp (sql, word, length) != 0 || g_ascii_isalnum (sql[length]) || sql[length] == '_')
+    return NULL;
+  return skip_nothing (sql + length);
+}
+
+/*
+ * Whether it is more than one statement. The first semicolon ends the first one, but within a CREATE, which may be that
+ * of a trigger: of that SQLite says where it ends, since it does nothing by being prepared.
+ */
+static gboolean
+is_several (const char *sql)
+{
+  static const char *const before[] = { "EXPLAIN", "QUERY", "PLAN" };
+  const char *start = skip_nothing (sql);
+
+  for (guint i = 0; i < G_N_ELEMENTS (before); i++)
+    {
+      const char *behind = skip_word (start, before[i]);
+
+      start = behind != NULL ? behind : start;
+    }
+  if (skip_word (start, "CREATE") != NULL)
+    return FALSE;
+  while (*start != '\0' && *start != ';')
+    start = skip_token (start);
+  return *skip_nothing (start) != '\0';
+}
+
 static Word
 first_word (const char *sql)
 {
@@ -130,40 +201,11 @@ first_word (const char *sql)
     { "RELEASE", WORD_KEEP },  { "ROLLBACK", WORD_KEEP },
   };
 
-  for (;;)
-    {
-      const char *end = NULL;
-
-      while (g_ascii_isspace (*sql))
-        sql++;
-      if (sql[0] == '-' && sql[1] == '-')
-        end = strchr (sql, '\n');
-      else if (sql[0] == '/' && sql[1] == '*' && (end = strstr (sql + 2, "*/")) != NULL)
-        end++;
-      if (end == NULL)
-        break;
-      sql = end + 1;
-    }
+  sql = skip_nothing (sql);
   for (guint i = 0; i < G_N_ELEMENTS (words); i++)
     if (g_ascii_strncasecmp (sql, words[i].text, strlen (words[i].text)) == 0)
       return words[i].word;
   return WORD_OTHER;
-}
-
-/* Whether something can be run in what follows the first statement: C3. Blanks and comments cannot. */
-static gboolean
-has_statement (sqlite3 *handle, const char *rest)
-{
-  sqlite3_stmt *stmt = NULL;
-  gboolean found;
-
-  while (g_ascii_isspace (*rest) || *rest == ';')
-    rest++;
-  if (*rest == '\0')
-    return FALSE;
-  found = sqlite3_prepare_v2 (handle, rest, -1, &stmt, NULL) != SQLITE_OK || stmt != NULL;
-  sqlite3_finalize (stmt);
-  return found;
 }
 
 static SqliteStatement *
@@ -172,16 +214,18 @@ prepare (sqlite3 *handle, const char *sql, gsize length, guint32 hash, Word word
   SqliteStatement *statement;
   sqlite3_stmt *stmt = NULL;
   const char *rest = NULL;
+  gboolean several = is_several (sql);
 
-  *ret_code = sqlite3_prepare_v3 (handle, sql, -1, word != WORD_OTHER ? SQLITE_PREPARE_PERSISTENT : 0, &stmt, &rest);
+  if (!several)
+    *ret_code = sqlite3_prepare_v3 (handle, sql, -1, word != WORD_OTHER ? SQLITE_PREPARE_PERSISTENT : 0, &stmt, &rest);
   if (*ret_code != SQLITE_OK)
     return NULL;
-  if (stmt == NULL)
+  if (!several && stmt == NULL)
     {
       g_propagate_error (error, belay_sqlite_error_make (SQLITE_MISUSE, "there is no statement in it", NULL, sql));
       return NULL;
     }
-  if (has_statement (handle, rest))
+  if (several || *skip_nothing (rest) != '\0')
     {
       sqlite3_finalize (stmt);
       g_propagate_error (error, belay_sqlite_error_make (SQLITE_MISUSE,

@@ -8,17 +8,21 @@
  *
  * A transaction is *lost* when SQLite is out of it before we ended it: it rolls back by itself after some errors (a full
  * disk, a write that was stopped in its middle), and a statement may say COMMIT. What is run in a lost transaction would
- * be committed at once, each statement by itself, so nothing is: all its levels refuse everything but their end.
+ * be committed at once, each statement by itself, so nothing is: all its levels refuse everything but their end. One that
+ * a function of the program's has begun in its place is another one, and rolled back; SQLite's hooks tell of that.
  *
  * The *shared read transaction*: half of what a point SELECT costs is taking and giving back the lock of the file. So when
  * SELECTs queue up on a connection, they share one (deferred) read transaction, SHARED_MAX of them at most, and it ends
- * before anything else is done and when the queue is empty. They see one snapshot, of the moment of the first.
+ * before anything else is done and when the queue is empty. They see one snapshot, of the moment of the first; so only
+ * those share it that had been given by then: T5.
  *
  *  T1  Outside a level's end, SQLite is in a transaction exactly while the level of depth 1 is open and not lost, or the
  *      shared one is open, or the program began one by a statement of its own at depth 0.
  *  T2  What fails at depth 0 leaves no transaction open that was not open before it.
  *  T3  A commit that fails, for whatever reason, is followed by a rollback before anybody is told; what both say is told.
  *  T4  A connection that cannot be brought out of a transaction is `broken`: nothing more is run on it.
+ *  T5  What a SELECT sees is never older than the SELECT: whoever knows of a commit and then gives one, sees it. So one
+ *      that is given after the snapshot was taken ends the shared transaction, by its number.
  */
 #include "transaction.h"
 
@@ -87,7 +91,7 @@ in_transaction (SqliteConnection *connection)
 static void
 break_connection (SqliteConnection *connection, int code, const char *sql)
 {
-  g_autoptr (GError) error = belay_sqlite_error_last (connection->handle, code, connection->path, sql);
+  g_autoptr (GError) error = belay_sqlite_error_last (connection->handle, code, connection->name, sql);
 
   if (connection->broken == NULL)
     connection->broken = g_error_new (error->domain, error->code,
@@ -110,22 +114,22 @@ belay_sqlite_level_usable (SqliteConnection *connection, SqliteOperation *op)
   if (G_LIKELY (op->level->lost == NULL))
     return TRUE;
   text = g_strdup_printf ("the transaction is over already: %s", op->level->lost);
-  belay_sqlite_operation_fail (op, belay_sqlite_error_make (SQLITE_ABORT_ROLLBACK, text, connection->path, NULL));
+  belay_sqlite_operation_fail (op, belay_sqlite_error_make (SQLITE_ABORT_ROLLBACK, text, connection->name, NULL));
   return FALSE;
 }
 
 /* --- the shared read transaction --- */
 
 int
-belay_sqlite_share_select (SqliteConnection *connection, SqliteLevel *level)
+belay_sqlite_share_select (SqliteConnection *connection, SqliteOperation *op)
 {
   int code;
 
-  if (level->depth > 0)
+  if (op->level->depth > 0)
     return SQLITE_OK;
   if (connection->n_shared > 0)
     {
-      if (connection->n_shared++ < SHARED_MAX)
+      if ((gint) (connection->last_shared - op->number) >= 0 && connection->n_shared++ < SHARED_MAX)
         return SQLITE_OK;
       belay_sqlite_share_end (connection);
     }
@@ -133,7 +137,10 @@ belay_sqlite_share_select (SqliteConnection *connection, SqliteLevel *level)
     return SQLITE_OK;
   code = run_fixed (connection, BEGIN_READ);
   if (code == SQLITE_OK)
-    connection->n_shared = 1;
+    {
+      connection->n_shared = 1;
+      connection->last_shared = connection->last_behind;
+    }
   return code;
 }
 
@@ -181,6 +188,15 @@ run_begin (SqliteConnection *connection, SqliteOperation *op)
 }
 
 static SqliteOutcome
+fail_nothing_to_commit (SqliteConnection *connection, SqliteOperation *op)
+{
+  g_critical ("%s: a connection was committed, not a transaction", connection->name);
+  return belay_sqlite_operation_fail (op, g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE,
+                                                       "%s: there is no transaction to commit on the connection itself; commit "
+                                                       "the handle that belay_sqlite_begin() gave", connection->name));
+}
+
+static SqliteOutcome
 run_commit (SqliteConnection *connection, SqliteOperation *op)
 {
   g_autofree char *sql = NULL;
@@ -192,6 +208,8 @@ run_commit (SqliteConnection *connection, SqliteOperation *op)
     code = run_savepoint (connection, "RELEASE", op->level->depth, &sql);
   else if (in_transaction (connection)) /* at depth 0: one that the program began itself */
     code = run_fixed (connection, COMMIT);
+  else
+    return fail_nothing_to_commit (connection, op);
   if (code != SQLITE_OK)
     return belay_sqlite_operation_fail_code (connection, op, code, sql != NULL ? sql : fixed_sql[COMMIT]);
   return BELAY_SQLITE_DONE;
@@ -218,14 +236,14 @@ roll_back (SqliteConnection *connection, SqliteLevel *level)
       if (code == SQLITE_OK)
         return NULL;
       /* It cannot be undone alone, so all of it is. */
-      error = belay_sqlite_error_last (connection->handle, code, connection->path, sql);
+      error = belay_sqlite_error_last (connection->handle, code, connection->name, sql);
       lose (connection, error->message);
       code = run_fixed (connection, ROLLBACK);
     }
   else
     {
       code = run_fixed (connection, ROLLBACK);
-      error = code != SQLITE_OK ? belay_sqlite_error_last (connection->handle, code, connection->path, fixed_sql[ROLLBACK])
+      error = code != SQLITE_OK ? belay_sqlite_error_last (connection->handle, code, connection->name, fixed_sql[ROLLBACK])
                                 : NULL;
     }
   if (code != SQLITE_OK && in_transaction (connection))
@@ -264,6 +282,19 @@ after_failed_commit (SqliteConnection *connection, SqliteOperation *op)
     }
 }
 
+/* What is open and should not be. */
+static void
+roll_back_any (SqliteConnection *connection)
+{
+  int code;
+
+  if (!in_transaction (connection))
+    return;
+  code = run_fixed (connection, ROLLBACK);
+  if (code != SQLITE_OK && in_transaction (connection))
+    break_connection (connection, code, fixed_sql[ROLLBACK]);
+}
+
 void
 belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
 {
@@ -277,8 +308,15 @@ belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
     }
   else if (op->kind == BELAY_SQLITE_WORK && op->level->depth > 0)
     {
-      if (G_UNLIKELY (!in_transaction (connection) && op->level->lost == NULL))
-        lose (connection, failed ? op->result.error->message : "a statement in it ended it");
+      if (G_UNLIKELY ((!in_transaction (connection) || connection->ended) && op->level->lost == NULL))
+        {
+          g_autofree char *why = NULL;
+
+          if (failed && g_error_matches (op->result.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            why = g_strconcat ("a write in it was cancelled: ", op->result.error->message, NULL);
+          lose (connection, why != NULL ? why : failed ? op->result.error->message : "a statement in it ended it");
+          roll_back_any (connection);
+        }
     }
   else if (G_UNLIKELY (failed && op->kind == BELAY_SQLITE_WORK))
     {
@@ -287,12 +325,9 @@ belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
           if (!in_transaction (connection))
             connection->n_shared = 0;
         }
-      else if (op->autocommit && in_transaction (connection)) /* T2 */
+      else if (op->autocommit) /* T2 */
         {
-          int code = run_fixed (connection, ROLLBACK);
-
-          if (code != SQLITE_OK && in_transaction (connection))
-            break_connection (connection, code, fixed_sql[ROLLBACK]);
+          roll_back_any (connection);
         }
     }
 }

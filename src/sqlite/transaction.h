@@ -12,8 +12,8 @@ SqliteOperation *belay_sqlite_end_operation_new    (SqliteLevel *level, gboolean
 /* The first one of a connection. @setup is copied. */
 SqliteOperation *belay_sqlite_open_operation_new   (SqliteLevel *level, int flags, const char *setup);
 
-/* Whether a SELECT may be run at @level; begins the implicit read transaction where that pays. SQLite's code. */
-int      belay_sqlite_share_select    (SqliteConnection *connection, SqliteLevel *level);
+/* Readies SQLite for @op, a SELECT: in the implicit read transaction, if it may share it and where that pays. SQLite's code. */
+int      belay_sqlite_share_select    (SqliteConnection *connection, SqliteOperation *op);
 /* Ends it, if it is open. */
 void     belay_sqlite_share_end       (SqliteConnection *connection);
 

@@ -70,7 +70,7 @@ take_rows (SqliteConnection *connection, StatementOperation *self, SqliteStateme
           belay_sqlite_packer_clear (packer);
           belay_sqlite_operation_fail (&self->op, belay_sqlite_error_make (code, code == SQLITE_TOOBIG ? "its rows take more than 4 GiB"
                                                                                                        : NULL,
-                                                                           connection->path, self->sql));
+                                                                           connection->name, self->sql));
           return SQLITE_DONE;
         }
       code = sqlite3_step (statement->stmt);
@@ -121,8 +121,12 @@ take_value (SqliteConnection *connection, StatementOperation *self, SqliteStatem
   while (code == SQLITE_ROW) /* P3 */
     code = sqlite3_step (stmt);
   if (code == SQLITE_DONE && !found)
-    belay_sqlite_operation_fail (&self->op, g_error_new (G_IO_ERROR, G_IO_ERROR_NOT_FOUND, "%s: no value: %s",
-                                                         connection->path, self->sql));
+    {
+      g_autofree char *sql = g_utf8_make_valid (self->sql, -1);
+
+      belay_sqlite_operation_fail (&self->op, g_error_new (G_IO_ERROR, G_IO_ERROR_NOT_FOUND, "%s: no value: %s",
+                                                           connection->name, sql));
+    }
   return code;
 }
 
@@ -162,7 +166,7 @@ prepare (SqliteConnection *connection, StatementOperation *self, int *ret_code)
     {
       if (error != NULL)
         {
-          g_prefix_error (&error, "%s: ", connection->path);
+          g_prefix_error (&error, "%s: ", connection->name);
           belay_sqlite_operation_fail (&self->op, error);
         }
       return NULL;
@@ -171,11 +175,11 @@ prepare (SqliteConnection *connection, StatementOperation *self, int *ret_code)
     {
       g_autofree char *text = g_strdup_printf ("it has %u parameters, and %u were given", statement->n_parameters,
                                                self->n_parameters);
-      belay_sqlite_operation_fail (&self->op, belay_sqlite_error_make (SQLITE_RANGE, text, connection->path, self->sql));
+      belay_sqlite_operation_fail (&self->op, belay_sqlite_error_make (SQLITE_RANGE, text, connection->name, self->sql));
       return NULL;
     }
   if (statement->is_select)
-    *ret_code = belay_sqlite_share_select (connection, self->op.level);
+    *ret_code = belay_sqlite_share_select (connection, &self->op);
   else
     belay_sqlite_share_end (connection);
   return *ret_code == SQLITE_OK ? statement : NULL;
@@ -312,7 +316,7 @@ reset_all (SqliteConnection *connection)
     {
       if (!sqlite3_stmt_busy (stmt) || sqlite3_sql (stmt) == NULL)
         continue;
-      g_critical ("%s: a function given to belay_sqlite_run() has left a statement running: %s", connection->path,
+      g_critical ("%s: a function given to belay_sqlite_run() has left a statement running: %s", connection->name,
                   sqlite3_sql (stmt));
       sqlite3_reset (stmt);
     }
@@ -344,7 +348,7 @@ run_function (SqliteConnection *connection, SqliteOperation *op)
       g_critical (ok ? "a function given to belay_sqlite_run() returned TRUE and set an error"
                      : "a function given to belay_sqlite_run() returned FALSE and set no error");
       if (error == NULL)
-        error = g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE, "%s: a function failed and did not say why", connection->path);
+        error = g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE, "%s: a function failed and did not say why", connection->name);
     }
   return belay_sqlite_operation_fail (op, error);
 }
