@@ -76,7 +76,16 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn       (BelayFunc func, gpointer 
 /* The same for a function that makes a value; @destroy frees a value that nobody took. */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn_value (BelayValueFunc func, gpointer data, GDestroyNotify destroy) BELAY_USE_RESULT;
 
-/* TRUE in a fiber. */
+/**
+ * belay_in_fiber:
+ *
+ * %TRUE in a fiber, also while it runs a main loop of its own, in a dialog say; but not in what that loop dispatches, which
+ * is as plain as in any other loop: it must not wait, what it spawns is detached, and its guards schedule their releases.
+ * (This goes for a main context that fibers, futures or scopes have been made for. One that Belay has never met runs its
+ * handlers as a part of the fiber that iterates it; they must not wait there.)
+ *
+ * Suspends: never. Cancellation: none. Threads: any. Errors: none.
+ */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_in_fiber (void);
 
 /**

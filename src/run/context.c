@@ -302,7 +302,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   BelayContext *self = ((ContextSource *) source)->context;
   BelayContext *outer_context = belay_thread.context;
   BelayFiber *outer_fiber = self->current;
-  BelayLevel level = { .outer = self->level };
+  BelayLevel level = { .outer = self->level, .depth = g_main_depth () };
   gint64 end = 0;
 
   belay_context_ref (self);
@@ -366,12 +366,36 @@ context_finalize (GSource *source)
 
 static GSourceFuncs context_funcs = { context_prepare, context_check, context_dispatch, context_finalize, NULL, NULL };
 
+/* A second source, which is asked before any other, and so before another can be dispatched; itself it never is. */
+static gboolean
+turn_prepare (GSource *source, int *timeout)
+{
+  *timeout = -1;
+  belay_fiber_cover ();
+  return FALSE;
+}
+
+static gboolean
+turn_check (GSource *source)
+{
+  return FALSE;
+}
+
+static gboolean
+turn_dispatch (GSource *source, GSourceFunc callback, gpointer data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs turn_funcs = { turn_prepare, turn_check, turn_dispatch, NULL, NULL, NULL };
+
 /* --- finding one --- */
 
 static BelayContext *
 context_new (GMainContext *main_context)
 {
   BelayContext *self = g_malloc0 (sizeof *self);
+  GSource *turn = g_source_new (&turn_funcs, sizeof (GSource));
 
   belay_debug_init ();
   atomic_init (&self->refs, 1);
@@ -384,6 +408,10 @@ context_new (GMainContext *main_context)
   g_source_set_can_recurse (self->source, TRUE);
   g_source_attach (self->source, main_context);
   g_source_unref (self->source);
+  g_source_set_static_name (turn, "Belay's turn");
+  g_source_set_priority (turn, G_MININT);
+  g_source_attach (turn, main_context);
+  g_source_unref (turn);
   return self;
 }
 
@@ -410,8 +438,11 @@ belay_context_get_for_main (GMainContext *main_context)
 BelayContext *
 belay_context_get (void)
 {
-  if (G_LIKELY (belay_thread.context != NULL))
-    return belay_thread.context;
+  BelayContext *context = belay_thread.context;
+
+  /* What a main loop on the stack of a covered fiber dispatches may be of another context. */
+  if (G_LIKELY (context != NULL) && (context->level->covered == NULL || belay_fiber_self () != NULL))
+    return context;
   return belay_context_get_for_main (g_main_context_get_thread_default ());
 }
 

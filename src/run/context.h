@@ -32,6 +32,8 @@ struct _BelayLevel
 {
   BelayLevel *outer;
   BelayCoro   coro;
+  BelayFiber *covered; /* the running fiber, once a main loop has begun to turn on its stack; see fiber.c */
+  int         depth;   /* g_main_depth() in this dispatch, hence in its fibers */
 };
 
 #define BELAY_SLICE 64 /* fibers that run between two looks at the clock */
@@ -40,7 +42,7 @@ struct _BelayContext
 {
   /* The home thread's (whoever iterates the GMainContext). */
   BelayItem   *head, *tail;   /* ready to run, first come first served */
-  BelayFiber  *current;       /* NULL while something else than a fiber runs */
+  BelayFiber  *current;       /* NULL while something else than a fiber runs, and while it is covered */
   BelayLevel  *level;         /* NULL outside a dispatch */
   int          slice;         /* fibers that may still run in this slice */
   BelayStack  *warm;          /* stacks to use next, the warmest first */

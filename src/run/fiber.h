@@ -104,12 +104,20 @@ gboolean    belay_fiber_await  (BelayFiber *self, BelayFuture *future, const cha
 /* The same, deaf to cancellation and deadlines. */
 void        belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site);
 
+/* A main loop turns on this thread: what else it dispatches is in no fiber, though it be on the stack of one. */
+void        belay_fiber_cover  (void);
+/* Nobody is current. The fiber that was covered, when the loop on its stack has ended, which is current again; or NULL. */
+BelayFiber *belay_fiber_uncover (void);
+
+/* The fiber that is calling; NULL on plain threads, and in callbacks. */
 static inline BelayFiber *
 belay_fiber_self (void)
 {
   BelayContext *context = belay_thread.context;
 
-  return context != NULL ? context->current : NULL;
+  if (context == NULL)
+    return NULL;
+  return G_LIKELY (context->current != NULL) ? context->current : belay_fiber_uncover ();
 }
 
 /* --- limit.c --- */
