@@ -4,8 +4,12 @@
  */
 #include "support.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PATIENCE (20 * G_USEC_PER_SEC)
 
@@ -729,6 +733,54 @@ continuation_dialog (gpointer data, GError **error)
   return belay_await_ok (future, error);
 }
 
+/* --- the stacks of several loops --- */
+
+/* Before libc's: no guard page can be installed while it fails. */
+static int madvise_fails;
+
+int
+madvise (void *address, size_t length, int advice)
+{
+  if (advice == 102 && g_atomic_int_get (&madvise_fails)) /* MADV_GUARD_INSTALL */
+    {
+      errno = ENOMEM;
+      return -1;
+    }
+  return (int) syscall (SYS_madvise, address, length, advice);
+}
+
+static gboolean
+yield_twice (gpointer data, GError **error)
+{
+  return belay_yield (error) && belay_yield (error);
+}
+
+static gboolean
+yield_in_loop (BelayLoop *loop, GError **error)
+{
+  BelayFuture *all[20];
+
+  for (guint i = 0; i < G_N_ELEMENTS (all); i++)
+    all[i] = belay_loop_spawn (loop, yield_twice, NULL, NULL);
+  return belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error);
+}
+
+/* A guard that madvise() could not install, for lack of memory, is one of mprotect()'s; the next is madvise()'s again. */
+static gboolean
+madvise_fails_once (gpointer data, GError **error)
+{
+  belay_auto (BelayLoop) a = belay_loop_new ("a");
+  belay_auto (BelayLoop) b = NULL;
+
+  g_assert_true (yield_in_loop (a, error));
+  g_atomic_int_set (&madvise_fails, TRUE);
+  b = belay_loop_new ("b");
+  g_assert_true (belay_await_ok (belay_loop_spawn (b, yield_twice, NULL, NULL), error));
+  g_atomic_int_set (&madvise_fails, FALSE);
+  g_assert_true (belay_close (&a, error));
+  return yield_in_loop (b, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -753,5 +805,6 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/dialog-does-not-stall", dialog_does_not_stall);
   test_add_fiber ("/loop/dialog-in-a-callback", callback_dialog);
   test_add_fiber ("/loop/dialog-in-a-continuation", continuation_dialog);
+  test_add_fiber ("/loop/madvise-fails-once", madvise_fails_once);
   return g_test_run ();
 }

@@ -99,7 +99,8 @@ BELAY_AVAILABLE_IN_1_0 gint64 belay_now (void);
  * belay_set_stack_size:
  * @bytes: address space for each fiber's stack; what is not touched costs no memory
  *
- * 128 KiB unless told. Rounded up to whole pages; for stacks made from now on, so call it first.
+ * 128 KiB unless told. Rounded up to whole pages, and to 16 KiB at least; for stacks made from now on, so call it first.
+ * They are mapped in hundreds: where the system has not so much address space, fibers fail with %BELAY_ERROR_NO_STACK.
  */
 BELAY_AVAILABLE_IN_1_0 void belay_set_stack_size (gsize bytes);
 
