@@ -197,7 +197,7 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_get_member    (BelayFuture *fut
  * memory is asked to end, and seen to its end, first.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_with_timeout (BelayFuture *future, gint64 milliseconds) BELAY_USE_RESULT;
-/* Resolves after so many milliseconds. */
+/* Resolves after so many milliseconds. In a cancelled scope it does not begin: it is rejected. */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_delay        (gint64 milliseconds) BELAY_USE_RESULT;
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelayFuture, belay_future_unref)
