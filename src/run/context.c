@@ -25,6 +25,9 @@
 #include "run/fiber.h"
 #include "run/spin.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #define BUDGET    4000 /* µs of one dispatch: a quarter of a frame */
 #define SPIN      50   /* µs before a poll */
 #define TRIM_STEP 256  /* stacks given back in one dispatch */
@@ -450,16 +453,32 @@ gboolean
 belay_context_is_home (void)
 {
   GMainContext *main_context = g_main_context_get_thread_default ();
-  gboolean known;
+  gboolean own = main_context != NULL || getpid () == (pid_t) syscall (SYS_gettid);
+  BelayContext *context;
+  gboolean is_home = FALSE;
 
   if (belay_thread.context != NULL)
     return TRUE;
   if (main_context == NULL)
     main_context = g_main_context_default ();
   g_mutex_lock (&contexts_lock);
-  known = contexts != NULL && g_hash_table_contains (contexts, main_context);
+  context = contexts != NULL ? g_hash_table_lookup (contexts, main_context) : NULL;
+  if (context == NULL)
+    {
+      /* no fiber has been here */
+    }
+  else if (g_main_context_is_owner (main_context))
+    {
+      is_home = TRUE;
+    }
+  else if (own && g_main_context_acquire (main_context))
+    {
+      is_home = belay_context_has_items (context) || belay_context_has_detached (context) ||
+                atomic_load_explicit (&context->refs, memory_order_relaxed) != 1; /* the source's */
+      g_main_context_release (main_context);
+    }
   g_mutex_unlock (&contexts_lock);
-  return known && g_main_context_is_owner (main_context);
+  return is_home;
 }
 
 static void

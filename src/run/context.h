@@ -86,7 +86,10 @@ void          belay_context_add_job      (BelayContext *context);
 void          belay_context_remove_job   (BelayContext *context);
 /* From any thread. */
 void          belay_context_push_remote  (BelayContext *context, BelayItem *item);
-/* TRUE on a thread whose queue is being run, or that owns a main context with fibers. */
+/*
+ * TRUE on a thread whose queue is being run, or that owns a main context with fibers; and where the thread's own context
+ * (its thread-default one, on the main thread the global default) is run by nobody, though something is to be done there.
+ */
 gboolean      belay_context_is_home      (void);
 
 void          belay_timer_arm            (BelayContext *context, BelayTimer *timer, gint64 when);
