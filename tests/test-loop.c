@@ -733,6 +733,61 @@ continuation_dialog (gpointer data, GError **error)
   return belay_await_ok (future, error);
 }
 
+/* --- the end of a main context --- */
+
+static gboolean
+do_nothing (gpointer data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+static BelayFuture *
+never_called (BelayFuture *future, gpointer data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+resolve_at_the_end (gpointer promise)
+{
+  g_assert_true (belay_promise_resolve (promise));
+}
+
+/* What is sent home while the main context is being freed wakes nobody, and touches nothing that has gone. */
+static void
+end_of_context_subprocess (void)
+{
+  GMainContext *context = g_main_context_new ();
+  BelayPromise *promise = belay_promise_new ();
+  GSource *holder = g_timeout_source_new_seconds (1000), *first = g_timeout_source_new (20);
+  BelayFuture *future;
+
+  g_main_context_push_thread_default (context);
+  future = belay_future_then (belay_promise_get_future (promise), never_called, NULL, NULL);
+  g_source_set_callback (holder, do_nothing, promise, resolve_at_the_end);
+  g_source_attach (holder, context);
+  g_source_unref (holder);
+  g_source_set_priority (first, G_PRIORITY_HIGH); /* so that nobody else is asked after the poll */
+  g_source_set_callback (first, do_nothing, NULL, NULL);
+  g_source_attach (first, context);
+  g_source_unref (first);
+  while (g_main_context_iteration (context, FALSE))
+    ;
+  g_main_context_iteration (context, TRUE);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+  g_assert_true (belay_future_is_pending (future));
+  _exit (0); /* the continuation, whose home is gone, is not looked for */
+}
+
+static void
+end_of_context (void)
+{
+  g_test_trap_subprocess ("/loop/pushed-while-the-context-is-freed/subprocess", 20 * G_USEC_PER_SEC, G_TEST_SUBPROCESS_DEFAULT);
+  g_test_trap_assert_passed ();
+  g_test_trap_assert_stderr_unmatched ("*CRITICAL*");
+}
+
 /* --- the stacks of several loops --- */
 
 /* Before libc's: no guard page can be installed while it fails. */
@@ -805,6 +860,8 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/dialog-does-not-stall", dialog_does_not_stall);
   test_add_fiber ("/loop/dialog-in-a-callback", callback_dialog);
   test_add_fiber ("/loop/dialog-in-a-continuation", continuation_dialog);
+  g_test_add_func ("/loop/pushed-while-the-context-is-freed", end_of_context);
+  g_test_add_func ("/loop/pushed-while-the-context-is-freed/subprocess", end_of_context_subprocess);
   test_add_fiber ("/loop/madvise-fails-once", madvise_fails_once);
   return g_test_run ();
 }

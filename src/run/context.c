@@ -14,9 +14,10 @@
  * Invariants
  *   1. head, tail, timers and all that is marked so belong to the home thread and have no lock.
  *   2. Other threads push to `remote`, a stack of items that the home thread takes whole and reverses. A wake-up is
- *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls.
- *   3. The GMainContext owns the source, the source owns a reference to the context; the context's pointer back is
- *      weak and cleared under `lock` when the source goes.
+ *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls. It goes to
+ *      a descriptor of the context's own, since the GMainContext may be on its way out when others push.
+ *   3. The GMainContext owns the source, the source owns a reference to the context, which has no pointer back but as the
+ *      key that it is found by.
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
@@ -25,6 +26,8 @@
 #include "run/fiber.h"
 #include "run/spin.h"
 
+#include <errno.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -138,10 +141,10 @@ belay_context_push_remote (BelayContext *self, BelayItem *item)
 
   if (atomic_load_explicit (&self->sleeping, memory_order_seq_cst) && atomic_exchange (&self->sleeping, 0))
     {
-      g_mutex_lock (&self->lock);
-      if (self->main_context != NULL)
-        g_main_context_wakeup (self->main_context);
-      g_mutex_unlock (&self->lock);
+      guint64 one = 1;
+
+      while (write (self->wake.fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
     }
 }
 
@@ -290,6 +293,14 @@ context_check (GSource *source)
   BelayContext *self = ((ContextSource *) source)->context;
 
   atomic_store_explicit (&self->sleeping, 0, memory_order_relaxed);
+  if (self->wake.revents != 0)
+    {
+      guint64 n;
+
+      self->wake.revents = 0;
+      while (read (self->wake.fd, &n, sizeof n) < 0 && errno == EINTR)
+        ;
+    }
   if (self->sit_out)
     {
       self->sit_out = FALSE;
@@ -358,11 +369,8 @@ context_finalize (GSource *source)
   BelayContext *self = ((ContextSource *) source)->context;
 
   g_mutex_lock (&contexts_lock);
-  g_mutex_lock (&self->lock);
   g_hash_table_remove (contexts, self->main_context);
   self->main_context = NULL;
-  self->source = NULL;
-  g_mutex_unlock (&self->lock);
   g_mutex_unlock (&contexts_lock);
   belay_context_unref (self);
 }
@@ -398,19 +406,23 @@ static BelayContext *
 context_new (GMainContext *main_context)
 {
   BelayContext *self = g_malloc0 (sizeof *self);
+  GSource *source = g_source_new (&context_funcs, sizeof (ContextSource));
   GSource *turn = g_source_new (&turn_funcs, sizeof (GSource));
 
   belay_debug_init ();
   atomic_init (&self->refs, 1);
-  g_mutex_init (&self->lock);
   self->main_context = main_context;
   self->seed = belay_context_seed;
-  self->source = g_source_new (&context_funcs, sizeof (ContextSource));
-  ((ContextSource *) self->source)->context = self;
-  g_source_set_static_name (self->source, "Belay");
-  g_source_set_can_recurse (self->source, TRUE);
-  g_source_attach (self->source, main_context);
-  g_source_unref (self->source);
+  self->wake.events = G_IO_IN;
+  self->wake.fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (self->wake.fd < 0)
+    g_error ("belay: eventfd: %s", g_strerror (errno)); /* as a GMainContext itself does */
+  ((ContextSource *) source)->context = self;
+  g_source_set_static_name (source, "Belay");
+  g_source_set_can_recurse (source, TRUE);
+  g_source_add_poll (source, &self->wake);
+  g_source_attach (source, main_context);
+  g_source_unref (source);
   g_source_set_static_name (turn, "Belay's turn");
   g_source_set_priority (turn, G_MININT);
   g_source_attach (turn, main_context);
@@ -489,7 +501,7 @@ context_drop (BelayContext *self, guint64 what)
   belay_stacks_free (self);
   belay_limits_free (self);
   g_free (self->timers);
-  g_mutex_clear (&self->lock);
+  close (self->wake.fd);
   g_free (self);
 }
 

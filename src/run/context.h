@@ -64,9 +64,8 @@ struct _BelayContext
 
   _Atomic (guint64) refs;     /* references, and above them the jobs on the workers whose results come here */
   atomic_int    n_detached_remote; /* such fibers that other threads started */
-  GMutex        lock;         /* main_context */
-  GMainContext *main_context; /* weak; NULL once it is gone */
-  GSource      *source;       /* weak */
+  GPollFD       wake;         /* an eventfd: the descriptor is immutable, the rest the home thread's */
+  GMainContext *main_context; /* weak; the key of `contexts`, under its lock */
 };
 
 /* This thread's part. Initial-exec: an access is one instruction, but never keep its address over a switch. */
