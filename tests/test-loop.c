@@ -733,6 +733,75 @@ continuation_dialog (gpointer data, GError **error)
   return belay_await_ok (future, error);
 }
 
+/* --- main contexts that have nothing to do with us --- */
+
+static gboolean
+nap (gpointer data, GError **error)
+{
+  return belay_sleep (30, error);
+}
+
+static gboolean
+wait_in_handler (gpointer done)
+{
+  {
+    belay_auto (BelayScope) scope = belay_scope_new ();
+
+    g_assert_true (belay_scope_defer (scope, nap, NULL));
+  }
+  g_assert_true (belay_in_fiber ());
+  *(gboolean *) done = TRUE;
+  return G_SOURCE_REMOVE;
+}
+
+/* Its handlers are the fiber's own, and may wait. */
+static gboolean
+iterate_stranger (gpointer data, GError **error)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GSource) source = g_timeout_source_new (5);
+  gboolean done = FALSE;
+
+  g_source_set_callback (source, wait_in_handler, &done, NULL);
+  g_source_attach (source, context);
+  while (!done)
+    g_main_context_iteration (context, TRUE);
+  g_assert_true (belay_in_fiber ());
+  return belay_sleep (1, error);
+}
+
+static gboolean
+be_in_no_fiber (gpointer loop)
+{
+  g_assert_false (belay_in_fiber ());
+  return close_dialog (loop);
+}
+
+static gboolean
+short_dialog (gpointer milliseconds, GError **error)
+{
+  g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
+
+  g_timeout_add (GPOINTER_TO_UINT (milliseconds), be_in_no_fiber, loop);
+  g_main_loop_run (loop);
+  g_assert_true (belay_in_fiber ());
+  return belay_sleep (5, error);
+}
+
+/* While some wait in such handlers, g_main_depth() is no measure for whose dialog has ended, and whose has not. */
+static gboolean
+strangers (gpointer data, GError **error)
+{
+  BelayFuture *all[20];
+
+  for (guint i = 0; i < G_N_ELEMENTS (all); i++)
+    all[i] = i % 2 == 0 ? belay_spawn (iterate_stranger, NULL) : belay_spawn (short_dialog, GUINT_TO_POINTER (i * 7));
+  if (!belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error))
+    return FALSE;
+  g_assert_cmpint (g_main_depth (), ==, 1);
+  return TRUE;
+}
+
 /* --- the end of a main context --- */
 
 static gboolean
@@ -860,6 +929,7 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/dialog-does-not-stall", dialog_does_not_stall);
   test_add_fiber ("/loop/dialog-in-a-callback", callback_dialog);
   test_add_fiber ("/loop/dialog-in-a-continuation", continuation_dialog);
+  test_add_fiber ("/loop/dialogs-beside-waits-in-handlers", strangers);
   g_test_add_func ("/loop/pushed-while-the-context-is-freed", end_of_context);
   g_test_add_func ("/loop/pushed-while-the-context-is-freed/subprocess", end_of_context_subprocess);
   test_add_fiber ("/loop/madvise-fails-once", madvise_fails_once);

@@ -81,8 +81,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn_value (BelayValueFunc func, gpoi
  *
  * %TRUE in a fiber, also while it runs a main loop of its own, in a dialog say; but not in what that loop dispatches, which
  * is as plain as in any other loop: it must not wait, what it spawns is detached, and its guards schedule their releases.
- * (This goes for a main context that fibers, futures or scopes have been made for. One that Belay has never met runs its
- * handlers as a part of the fiber that iterates it; they must not wait there.)
+ * (This goes for a main context that fibers, delays or scopes have been made for. One that Belay has never met runs its
+ * handlers as a part of the fiber that iterates it: no other may iterate it while they wait.)
  *
  * Suspends: never. Cancellation: none. Threads: any. Errors: none.
  */

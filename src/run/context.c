@@ -316,7 +316,8 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   BelayContext *self = ((ContextSource *) source)->context;
   BelayContext *outer_context = belay_thread.context;
   BelayFiber *outer_fiber = self->current;
-  BelayLevel level = { .outer = self->level, .depth = g_main_depth () };
+  BelayLevel level = { .outer = self->level };
+  int depth = g_main_depth ();
   gint64 end = 0;
 
   belay_context_ref (self);
@@ -359,6 +360,8 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   belay_thread.context = outer_context;
   self->current = outer_fiber;
   self->level = level.outer;
+  if (outer_context != NULL) /* fibers that wait inside of a dispatch, or waited, count for all */
+    outer_context->level->depth += g_main_depth () - depth;
   belay_context_unref (self);
   return G_SOURCE_CONTINUE;
 }

@@ -33,7 +33,7 @@ struct _BelayLevel
   BelayLevel *outer;
   BelayCoro   coro;
   BelayFiber *covered; /* the running fiber, once a main loop has begun to turn on its stack; see fiber.c */
-  int         depth;   /* g_main_depth() in this dispatch, hence in its fibers */
+  int         depth;   /* g_main_depth() when it was covered, and again when it is not any more */
 };
 
 #define BELAY_SLICE 64 /* fibers that run between two looks at the clock */

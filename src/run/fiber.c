@@ -14,9 +14,10 @@
  * A fiber may run a main loop on its stack, as a dialog does. What that loop dispatches of other sources is in no fiber:
  * were it to suspend, it would leave in the middle of GLib's dispatch. So a fiber is *covered* from the instant that a
  * main loop on its stack looks for work (each context has a source whose prepare tells, before any other source) until the
- * fiber itself asks again who is calling: then g_main_depth() is back at that of its level. It is asked only when nobody
- * is current, so that the fast way is one load. A loop over a GMainContext that has never had to do with Belay tells
- * nothing; its handlers count as the fiber's own.
+ * fiber itself asks again who is calling: then g_main_depth() is back at what it was. It is asked only when nobody is
+ * current, so that the fast way is one load. A loop over a GMainContext that has never had to do with Belay tells nothing;
+ * its handlers count as the fiber's own. Those can wait, and then g_main_depth(), which is the thread's, is one more for
+ * everybody; so what it has changed by in a dispatch changes what the dispatches around compare with.
  *
  * Invariants
  *   1. A fiber runs on its context's home thread only, and is never destroyed while it is suspended.
@@ -214,6 +215,7 @@ belay_fiber_cover (void)
   if (G_UNLIKELY (context != NULL && context->current != NULL))
     {
       context->level->covered = context->current;
+      context->level->depth = g_main_depth ();
       context->current = NULL;
     }
 }
