@@ -214,7 +214,7 @@ test_cancel_drops (gpointer data, GError **error)
   BelayScope *scope = belay_scope_new ();
   g_autoptr (BelayPromise) promise = belay_promise_new ();
 
-  belay_promise_on_cancel (promise, on_unwanted, NULL);
+  belay_promise_on_cancel (promise, on_unwanted, NULL, NULL);
   belay_scope_then (scope, belay_promise_get_future (promise), never_called, NULL);
   belay_scope_then (scope, thing_open_in ("a", 10), never_called, NULL);
   g_assert_true (belay_sleep (1, error));
@@ -232,7 +232,7 @@ test_cancel_drops_outside (void)
   BelayScope *scope = belay_scope_new ();
   g_autoptr (BelayPromise) promise = belay_promise_new ();
 
-  belay_promise_on_cancel (promise, on_unwanted, NULL);
+  belay_promise_on_cancel (promise, on_unwanted, NULL, NULL);
   belay_scope_then (scope, belay_promise_get_future (promise), never_called, NULL);
   thing_settle ();
   belay_scope_cancel (scope, "enough");
@@ -261,7 +261,7 @@ test_borrowing (gpointer data, GError **error)
       BelayFuture *answering = belay_spawn (answer_later, promise);
 
       belay_promise_set_borrowing (promise);
-      belay_promise_on_cancel (promise, on_unwanted, NULL);
+      belay_promise_on_cancel (promise, on_unwanted, NULL, NULL);
       belay_scope_then (scope, belay_promise_get_future (promise), never_called, NULL);
       g_assert_true (belay_yield (error));
       if (cancelled)
@@ -397,7 +397,7 @@ test_failed_callback (gpointer data, GError **error)
   BelayScope *scope = belay_scope_new ();
   g_autoptr (BelayPromise) promise = belay_promise_new ();
 
-  belay_promise_on_cancel (promise, on_unwanted, NULL);
+  belay_promise_on_cancel (promise, on_unwanted, NULL, NULL);
   belay_scope_then (scope, belay_promise_get_future (promise), never_called, NULL);
   g_assert_true (belay_scope_spawn (scope, wait_func, NULL, NULL));
   belay_scope_then (scope, belay_future_new_done (), fail_step, "the page is torn");

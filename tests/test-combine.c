@@ -49,7 +49,7 @@ source_init (Source *self)
 {
   self->asked = 0;
   self->promise = belay_promise_new ();
-  belay_promise_on_cancel (self->promise, source_asked, self);
+  belay_promise_on_cancel (self->promise, source_asked, self, NULL);
   self->future = belay_promise_get_future (self->promise);
 }
 
@@ -93,6 +93,12 @@ plus_one (BelayFuture *done, gpointer data)
   g_assert_false (belay_future_is_pending (done));
   g_assert_true (belay_future_take_int64 (done, &value, NULL));
   return belay_future_new_int64 (value + 1);
+}
+
+static void
+count_call (gpointer data)
+{
+  called++;
 }
 
 static BelayFuture *
@@ -1167,7 +1173,7 @@ borrower_start (Borrower *self, gboolean succeeds)
   self->slow = TRUE;
   self->succeeds = succeeds;
   belay_promise_set_borrowing (self->source.promise);
-  belay_promise_on_cancel (self->source.promise, borrower_asked, self);
+  belay_promise_on_cancel (self->source.promise, borrower_asked, self, NULL);
   return self->source.future;
 }
 
@@ -1280,6 +1286,75 @@ borrowed_and_decided (gpointer data, GError **error)
   return belay_scope_close (&scope, error);
 }
 
+static gboolean
+null_member (gpointer data, GError **error)
+{
+  for (int way = 0; way < 4; way++)
+    {
+      BelayFuture *futures[] = { belay_future_new_done (), NULL, belay_future_new_pointer (&called, count_call) };
+      BelayFuture *(*const combine[]) (BelayFuture **, guint) = { belay_future_allv, belay_future_all_settledv,
+                                                                  belay_future_anyv, belay_future_racev };
+      BelayFuture *result;
+
+      called = 0;
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+      result = combine[way] (futures, 3);
+      g_assert_cmpint (called, ==, 1); /* they are consumed all the same */
+      assert_rejected (result, BELAY_ERROR, BELAY_ERROR_MISUSE, NULL);
+      belay_future_unref (result);
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*NULL*");
+      result = combine[way] (NULL, 1);
+      assert_rejected (result, BELAY_ERROR, BELAY_ERROR_MISUSE, NULL);
+      belay_future_unref (result);
+    }
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
+/* Such as a loop that accumulates makes. */
+static gboolean
+deep_combination (gpointer data, GError **error)
+{
+  BelayFuture *future = belay_future_new_done ();
+  int depth = 50000;
+
+  called = 0;
+  for (int i = 0; i < depth; i++)
+    future = belay_future_all (future, belay_future_new_pointer (&called, count_call), NULL);
+  if (!belay_await_ok (future, error))
+    return FALSE;
+  g_assert_cmpint (called, ==, depth);
+  return TRUE;
+}
+
+/* A member that is asked to end may be answered, and freed, in that very call. */
+static gboolean
+slow_job (gpointer data, GError **error)
+{
+  g_usleep (20000);
+  return TRUE;
+}
+
+static gboolean
+member_ends_when_asked (gpointer data, GError **error)
+{
+  g_autoptr (BelaySerial) serial = belay_serial_new ();
+  BelayFuture *first = belay_serial_run (serial, slow_job, NULL);
+
+  for (int i = 0; i < 3; i++) /* queued behind it, so each is taken back */
+    {
+      BelayFuture *job = belay_serial_run (serial, slow_job, NULL);
+
+      if (i > 0)
+        job = belay_future_then (job, just_count, NULL, NULL);
+      if (i > 1)
+        job = belay_future_race (job, belay_future_then (belay_serial_run (serial, slow_job, NULL), just_count,
+                                                         NULL, NULL), NULL);
+      belay_future_unref (belay_future_all (job, NULL));
+    }
+  return belay_await_ok (first, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1312,7 +1387,9 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/nested", nested);
   test_add_fiber ("/combine/members-pass", members_pass);
   test_add_fiber ("/combine/100000-members", many_members);
+  test_add_fiber ("/combine/50000-deep-uses-no-stack", deep_combination);
   test_add_fiber ("/combine/misuse", no_members_elsewhere);
+  test_add_fiber ("/combine/null-among-the-members", null_member);
   test_add_fiber ("/combine/delays", delays);
   test_add_fiber ("/combine/L25-timeouts", timeouts);
   test_add_fiber ("/combine/timeout-dropped", timeout_dropped);
@@ -1320,5 +1397,6 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/1000-delays-in-any-order", out_of_time_order);
   test_add_fiber ("/combine/L22-cancelled-wait-for-borrowed-memory-ends-with-its-use", borrowed_and_cancelled);
   test_add_fiber ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
+  test_add_fiber ("/combine/member-that-ends-when-it-is-asked", member_ends_when_asked);
   return g_test_run ();
 }

@@ -250,8 +250,20 @@ await_nothing (gpointer data, GError **error)
   GError *local = NULL;
 
   g_assert_true (belay_in_fiber ());
-  CRITICAL ("NULL");
-  g_assert_null (belay_await (NULL, &local));
+  for (int way = 0; way < 5; way++)
+    {
+      CRITICAL ("NULL");
+      switch (way)
+        {
+        case 0: g_assert_null (belay_await (NULL, &local)); break;
+        case 1: g_assert_false (belay_await_ok (NULL, &local)); break;
+        case 2: g_assert_false (belay_await_int64 (NULL, NULL, &local)); break;
+        case 3: g_assert_false (belay_await_double (NULL, NULL, &local)); break;
+        case 4: g_assert_false (belay_await_pointer (NULL, &(gpointer) { NULL }, &local)); break;
+        }
+      g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      g_clear_error (&local);
+    }
   CRITICAL ("NULL");
   g_assert_false (belay_await_ok (NULL, NULL));
   CRITICAL ("holds no pointer");
@@ -1219,7 +1231,7 @@ borrower_init (Borrower *self)
 {
   *self = (Borrower) { belay_promise_new (), 0, TRUE };
   belay_promise_set_borrowing (self->promise);
-  belay_promise_on_cancel (self->promise, borrower_asked, self);
+  belay_promise_on_cancel (self->promise, borrower_asked, self, NULL);
   return belay_promise_get_future (self->promise);
 }
 
@@ -1855,6 +1867,113 @@ clocks (void)
     }
 }
 
+/* --- what is called in the middle of something is in no fiber --- */
+
+static void
+try_to_wait (gpointer data)
+{
+  GError *local = NULL;
+
+  called++;
+  g_assert_false (belay_in_fiber ());
+  g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*belay_sleep*fiber*");
+  g_assert_false (belay_sleep (10, &local));
+  g_test_assert_expected_messages ();
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
+  g_clear_error (&local);
+}
+
+static void
+count_asked (gpointer data)
+{
+  called++;
+}
+
+static BelayFuture *
+asking_future (void (*func) (gpointer))
+{
+  BelayPromise *promise = belay_promise_new ();
+  BelayFuture *future = belay_promise_get_future (promise);
+
+  belay_promise_on_cancel (promise, func, promise, (GDestroyNotify) belay_promise_unref);
+  return future;
+}
+
+static gboolean
+never_in_the_middle (gpointer data, GError **error)
+{
+  BelayPromise *promise = belay_promise_new ();
+  BelayFuture *future = belay_promise_get_future (promise), *all;
+  GError *local = NULL;
+
+  /* on_cancel */
+  set_up ();
+  belay_future_unref (asking_future (try_to_wait));
+  g_assert_cmpint (called, ==, 1);
+
+  /* its destroy function, called by the answer */
+  belay_promise_on_cancel (promise, count_asked, NULL, try_to_wait);
+  g_assert_true (belay_promise_resolve (promise));
+  g_assert_cmpint (called, ==, 2);
+  belay_promise_unref (promise);
+  belay_future_unref (future);
+
+  /* the destroy function of a value that a notification drops */
+  promise = belay_promise_new ();
+  all = belay_future_all (belay_future_new_pointer (&called, try_to_wait), belay_promise_get_future (promise), NULL);
+  belay_promise_reject (promise, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_EXISTS, "no"));
+  belay_promise_unref (promise);
+  g_assert_cmpint (called, ==, 3);
+  g_assert_false (belay_await_ok (all, &local));
+  g_clear_error (&local);
+
+  /* and of those that are freed with a combination */
+  belay_future_unref (belay_future_all (belay_future_new_pointer (&called, try_to_wait), NULL));
+  g_assert_cmpint (called, ==, 4);
+
+  /* this thread asks, notifies and waits as before */
+  g_assert_true (belay_in_fiber ());
+  belay_future_unref (asking_future (count_asked));
+  g_assert_cmpint (called, ==, 5);
+  return belay_sleep (1, error);
+}
+
+/* A main loop that on_cancel runs, although it must not wait: fibers in it find this thread as new. */
+static gboolean
+ask_and_quit (gpointer data, GError **error)
+{
+  belay_future_unref (asking_future (count_asked));
+  g_assert_cmpint (called, ==, 1);
+  if (!belay_await_ok (belay_future_all (belay_future_delay (1), NULL), error))
+    return FALSE;
+  g_main_loop_quit (data);
+  return TRUE;
+}
+
+static void
+run_a_loop (gpointer data)
+{
+  g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
+  BelayFuture *other;
+
+  g_assert_false (belay_in_fiber ());
+  other = belay_spawn (ask_and_quit, loop);
+  g_main_loop_run (loop);
+  g_assert_false (belay_in_fiber ());
+  g_assert_true (belay_future_check (other, NULL));
+  belay_future_unref (other);
+}
+
+static gboolean
+loop_in_the_middle (gpointer data, GError **error)
+{
+  set_up ();
+  belay_future_unref (asking_future (run_a_loop));
+  g_assert_true (belay_in_fiber ());
+  g_assert_cmpint (called, ==, 1);
+  return belay_sleep (1, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1910,6 +2029,8 @@ main (int argc, char **argv)
   test_add_fiber ("/fiber/nested-main-loops", dialogs);
   test_add_fiber ("/fiber/nested-main-loop-in-the-middle", straddlers);
   test_add_fiber ("/fiber/errno-over-guards", errno_over_guards);
+  test_add_fiber ("/fiber/no-wait-in-a-notification-or-on-cancel", never_in_the_middle);
+  test_add_fiber ("/fiber/main-loop-in-on-cancel", loop_in_the_middle);
   g_test_add_func ("/fiber/clocks", clocks);
   g_test_add_func ("/fiber/clocks/subprocess", real_clock_subprocess);
   return g_test_run ();

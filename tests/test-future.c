@@ -307,30 +307,74 @@ completes_once (void)
   tear_down ();
 }
 
-/* A destroy function may use the very future and promise that it is called for: no lock is held over it. */
+/*
+ * A function that is called for a future may use that very future: no lock is held over it. While it is pending it has
+ * a lock, which the function takes on another thread, so that one that is held is seen.
+ */
 static BelayPromise *reentered;
+static int reentries; /* atomic */
+
+static gpointer
+reenter (gpointer unused)
+{
+  BelayFuture *future = belay_promise_get_future (reentered), *group;
+
+  group = belay_future_race (belay_future_ref (future), NULL); /* links a waiter */
+  belay_future_unref (group);                                  /* and unlinks it */
+  belay_future_unref (future);
+  g_atomic_int_inc (&reentries);
+  return NULL;
+}
 
 static void
-destroy_reenters (gpointer data)
+reenter_elsewhere (gpointer data)
 {
-  g_autoptr (BelayFuture) future = belay_promise_get_future (reentered);
-  gint64 value;
+  int before = g_atomic_int_get (&reentries);
+  GThread *thread = g_thread_new ("re-enters", reenter, NULL);
 
-  g_assert_false (belay_future_is_pending (future));
-  g_assert_true (belay_future_take_int64 (future, &value, NULL));
-  g_assert_false (belay_promise_resolve (reentered));
-  destroyed++;
+  for (int i = 0; i < 20000 && g_atomic_int_get (&reentries) == before; i++)
+    g_usleep (500);
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, before + 1);
+  g_thread_join (thread);
+}
+
+static void
+reenter_and_answer (gpointer data)
+{
+  reenter_elsewhere (data);
+  g_assert_true (belay_promise_resolve (reentered));
 }
 
 static void
 no_lock_over_destroy (void)
 {
+  BelayFuture *future;
+
   set_up ();
+  g_atomic_int_set (&reentries, 0);
+
+  /* on_cancel, and the function that destroys its data: pending in both */
   reentered = belay_promise_new ();
-  g_assert_true (belay_promise_resolve_int64 (reentered, 1));
-  g_assert_false (belay_promise_resolve_pointer (reentered, &answer_thing, destroy_reenters));
-  g_assert_cmpint (destroyed, ==, 1);
-  g_clear_pointer (&reentered, belay_promise_unref);
+  belay_promise_on_cancel (reentered, reenter_elsewhere, NULL, reenter_and_answer);
+  belay_future_unref (belay_promise_get_future (reentered));
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 2);
+
+  /* a value that came too late */
+  g_assert_false (belay_promise_resolve_pointer (reentered, &answer_thing, reenter_elsewhere));
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 3);
+  belay_promise_unref (reentered);
+
+  /* data that an answer destroys, and data that other data has taken the place of */
+  reentered = belay_promise_new ();
+  future = belay_promise_get_future (reentered);
+  belay_promise_on_cancel (reentered, count_asked, &asked, reenter_elsewhere);
+  belay_promise_on_cancel (reentered, count_asked, &asked, reenter_elsewhere);
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 4);
+  g_assert_true (belay_promise_resolve (reentered));
+  g_assert_cmpint (g_atomic_int_get (&reentries), ==, 5);
+  g_assert_cmpint (asked, ==, 0);
+  belay_future_unref (future);
+  belay_promise_unref (reentered);
   tear_down ();
 }
 
@@ -427,7 +471,7 @@ dropped_interest_asks_once (void)
   BelayFuture *future, *second;
 
   set_up ();
-  belay_promise_on_cancel (promise, count_asked, &asked);
+  belay_promise_on_cancel (promise, count_asked, &asked, NULL);
   future = belay_promise_get_future (promise);
   second = belay_promise_get_future (promise);
   g_assert_true (future == second);
@@ -460,13 +504,13 @@ no_question_after_the_answer (void)
   BelayFuture *future = belay_promise_get_future (promise);
 
   set_up ();
-  belay_promise_on_cancel (promise, count_asked, &asked);
+  belay_promise_on_cancel (promise, count_asked, &asked, NULL);
   g_assert_true (belay_promise_resolve (promise));
   belay_future_unref (future);
   belay_promise_unref (promise);
 
   promise = belay_promise_new (); /* nor when there is nobody to ask */
-  belay_promise_on_cancel (promise, count_asked, &asked);
+  belay_promise_on_cancel (promise, count_asked, &asked, NULL);
   future = belay_promise_get_future (promise);
   belay_promise_unref (promise);
   g_assert_true (belay_future_is_rejected (future));
@@ -474,7 +518,7 @@ no_question_after_the_answer (void)
   belay_future_unref (future);
 
   promise = belay_promise_new (); /* nor for a promise whose future was never given out */
-  belay_promise_on_cancel (promise, count_asked, &asked);
+  belay_promise_on_cancel (promise, count_asked, &asked, NULL);
   belay_promise_unref (promise);
   g_assert_cmpint (asked, ==, 0);
   tear_down ();
@@ -494,10 +538,185 @@ the_question_may_answer (void)
   BelayPromise *promise = belay_promise_new ();
 
   set_up ();
-  belay_promise_on_cancel (promise, answer_in_question, promise);
+  belay_promise_on_cancel (promise, answer_in_question, promise, NULL);
   belay_future_unref (belay_promise_get_future (promise));
   g_assert_cmpint (asked, ==, 1);
   g_assert_cmpint (sunk, ==, 0); /* that it was cancelled is no news */
+  tear_down ();
+}
+
+/* --- what on_cancel uses --- */
+
+static int forgotten; /* atomic */
+
+static void
+forget (gpointer data)
+{
+  g_assert_false (belay_in_fiber ());
+  g_assert_true (data == &asked);
+  forgotten++;
+}
+
+static gboolean
+cancel_data_is_destroyed_once (gpointer data, GError **error)
+{
+  BelayPromise *promise;
+  BelayFuture *future;
+
+  set_up ();
+  forgotten = 0;
+
+  promise = belay_promise_new (); /* answered, and never asked */
+  belay_promise_on_cancel (promise, count_asked, &asked, forget);
+  future = belay_promise_get_future (promise);
+  g_assert_cmpint (forgotten, ==, 0);
+  g_assert_true (belay_promise_resolve (promise));
+  g_assert_cmpint (forgotten, ==, 1);
+  g_assert_false (belay_promise_resolve (promise));
+  belay_future_unref (future);
+  belay_promise_on_cancel (promise, count_asked, &asked, forget); /* too late: nobody will ask */
+  g_assert_cmpint (forgotten, ==, 2);
+  belay_promise_unref (promise);
+  g_assert_cmpint (forgotten, ==, 2);
+
+  promise = belay_promise_new (); /* dropped, with and without somebody to be told */
+  belay_promise_on_cancel (promise, count_asked, &asked, forget);
+  belay_promise_unref (promise);
+  g_assert_cmpint (forgotten, ==, 3);
+  promise = belay_promise_new ();
+  belay_promise_on_cancel (promise, count_asked, &asked, forget);
+  future = belay_promise_get_future (promise);
+  belay_promise_unref (promise);
+  g_assert_cmpint (forgotten, ==, 4);
+  g_assert_nonnull (belay_future_get_error (future));
+  belay_future_unref (future);
+  g_assert_cmpint (asked, ==, 0);
+
+  promise = belay_promise_new (); /* asked */
+  belay_promise_on_cancel (promise, count_asked, &asked, forget);
+  belay_future_unref (belay_promise_get_future (promise));
+  g_assert_cmpint (asked, ==, 1);
+  g_assert_cmpint (forgotten, ==, 5);
+  belay_future_unref (belay_promise_get_future (promise));
+  g_assert_true (belay_promise_resolve (promise));
+  belay_promise_unref (promise);
+  g_assert_cmpint (asked, ==, 1);
+  g_assert_cmpint (forgotten, ==, 5);
+
+  promise = belay_promise_new (); /* set twice */
+  belay_promise_on_cancel (promise, count_asked, NULL, NULL);
+  belay_promise_on_cancel (promise, count_asked, &asked, forget);
+  belay_promise_on_cancel (promise, count_asked, &asked, forget);
+  g_assert_cmpint (forgotten, ==, 6);
+  belay_promise_unref (promise);
+  g_assert_cmpint (forgotten, ==, 7);
+  tear_down ();
+  return TRUE;
+}
+
+/* An on_cancel that takes its time on a thread of its own. */
+typedef struct
+{
+  GMutex        lock; /* also of the program's, taken in on_cancel and around an answer */
+  BelayPromise *promises[2];
+  gboolean      locks;
+  int           n_in; /* atomic */
+  int           n_to_be_in;
+} Slow;
+
+typedef struct
+{
+  Slow *slow;
+  int   magic;
+} SlowData;
+
+static void
+slow_asked (gpointer data)
+{
+  SlowData *self = data;
+  Slow *slow = self->slow;
+
+  g_atomic_int_inc (&slow->n_in);
+  while (g_atomic_int_get (&slow->n_in) < slow->n_to_be_in)
+    g_usleep (100);
+  if (slow->locks)
+    {
+      g_mutex_lock (&slow->lock);
+      g_mutex_unlock (&slow->lock);
+    }
+  else
+    {
+      for (int i = 0; i < 2; i++)
+        belay_promise_reject (slow->promises[i], g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "closed"));
+    }
+  g_assert_cmpint (self->magic, ==, 1234);
+}
+
+static void
+slow_forget (gpointer data)
+{
+  ((SlowData *) data)->magic = 0;
+  g_free (data);
+  g_atomic_int_inc (&forgotten);
+}
+
+static gpointer
+unref_future (gpointer future)
+{
+  belay_future_unref (future);
+  return NULL;
+}
+
+static GThread *
+slow_start (Slow *slow, BelayPromise *promise)
+{
+  SlowData *data = g_new (SlowData, 1);
+
+  *data = (SlowData) { slow, 1234 };
+  belay_promise_on_cancel (promise, slow_asked, data, slow_forget);
+  return g_thread_new ("drops", unref_future, belay_promise_get_future (promise));
+}
+
+static void
+nobody_waits_for_on_cancel (void)
+{
+  GThread *threads[2];
+  Slow slow;
+
+  set_up ();
+  forgotten = 0;
+  /* way 0: answered under a lock that on_cancel takes; way 1: dropped unanswered under it */
+  for (int way = 0; way < 2; way++)
+    {
+      slow = (Slow) { .locks = TRUE, .n_to_be_in = 1 };
+      g_mutex_init (&slow.lock);
+      g_mutex_lock (&slow.lock);
+      slow.promises[0] = belay_promise_new ();
+      threads[0] = slow_start (&slow, slow.promises[0]);
+      while (g_atomic_int_get (&slow.n_in) == 0)
+        g_usleep (100);
+      if (way == 0)
+        g_assert_true (belay_promise_resolve (slow.promises[0]));
+      belay_promise_unref (slow.promises[0]);
+      g_assert_cmpint (g_atomic_int_get (&forgotten), ==, way);
+      g_mutex_unlock (&slow.lock);
+      g_thread_join (threads[0]);
+      g_assert_cmpint (g_atomic_int_get (&forgotten), ==, way + 1);
+      g_mutex_clear (&slow.lock);
+    }
+
+  /* two that answer each other's promise */
+  slow = (Slow) { .n_to_be_in = 2 };
+  for (int i = 0; i < 2; i++)
+    slow.promises[i] = belay_promise_new ();
+  for (int i = 0; i < 2; i++)
+    threads[i] = slow_start (&slow, slow.promises[i]);
+  for (int i = 0; i < 2; i++)
+    g_thread_join (threads[i]);
+  g_assert_cmpint (g_atomic_int_get (&forgotten), ==, 4);
+  for (int i = 0; i < 2; i++)
+    belay_promise_unref (slow.promises[i]);
+  g_assert_cmpint (sunk, ==, 0);
   tear_down ();
 }
 
@@ -531,7 +750,7 @@ question_runs_along_a_chain (gpointer data, GError **error)
 
       link->promise = belay_promise_new ();
       link->next = future;
-      belay_promise_on_cancel (link->promise, drop_next, link);
+      belay_promise_on_cancel (link->promise, drop_next, link, NULL);
       future = belay_promise_get_future (link->promise);
     }
   belay_future_unref (future);
@@ -710,7 +929,7 @@ null_arguments (void)
   FAILS (g_assert_false (belay_promise_resolve_boxed (NULL, G_TYPE_STRING, NULL)));
   FAILS (g_assert_false (belay_promise_resolve_resource (promise, NULL)));
   FAILS (g_assert_false (belay_promise_reject (promise, NULL)));
-  FAILS (belay_promise_on_cancel (NULL, count_asked, NULL));
+  FAILS (belay_promise_on_cancel (NULL, count_asked, NULL, NULL));
   FAILS (belay_promise_set_borrowing (NULL));
 #undef FAILS
   EXPECT_ASSERTION ("G_IS_OBJECT");
@@ -723,6 +942,28 @@ null_arguments (void)
   g_assert_false (belay_promise_resolve_boxed (promise, G_TYPE_INT, &answer_thing));
   g_test_assert_expected_messages ();
   g_assert_true (belay_promise_resolve (promise)); /* none of it answered */
+}
+
+/* Where NULL means an error, there is one. */
+static void
+null_future_is_an_error (void)
+{
+  for (int way = 0; way < 4; way++)
+    {
+      GError *local = NULL;
+
+      EXPECT_ASSERTION ("NULL");
+      switch (way)
+        {
+        case 0: g_assert_null (belay_future_take (NULL, &local)); break;
+        case 1: g_assert_false (belay_future_check (NULL, &local)); break;
+        case 2: g_assert_false (belay_future_take_int64 (NULL, NULL, &local)); break;
+        case 3: g_assert_false (belay_future_wait_sync (NULL, &local)); break;
+        }
+      g_test_assert_expected_messages ();
+      g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      g_clear_error (&local);
+    }
 }
 
 /* --- types --- */
@@ -739,7 +980,7 @@ boxed_types (void)
   g_assert_cmpstr (g_type_name (BELAY_TYPE_PROMISE), ==, "BelayPromise");
   g_assert_true (G_TYPE_IS_BOXED (BELAY_TYPE_FUTURE) && G_TYPE_IS_BOXED (BELAY_TYPE_PROMISE));
 
-  belay_promise_on_cancel (promise, count_asked, &asked);
+  belay_promise_on_cancel (promise, count_asked, &asked, NULL);
   g_value_init (&value, BELAY_TYPE_FUTURE);
   g_value_set_boxed (&value, future); /* a reference: an interest */
   belay_future_unref (future);
@@ -1017,6 +1258,8 @@ main (int argc, char **argv)
   g_test_add_func ("/future/dropped-interest-asks-once", dropped_interest_asks_once);
   g_test_add_func ("/future/no-question-after-the-answer", no_question_after_the_answer);
   g_test_add_func ("/future/the-question-may-answer", the_question_may_answer);
+  test_add_fiber ("/future/cancel-data-is-destroyed-once", cancel_data_is_destroyed_once);
+  g_test_add_func ("/future/nobody-waits-for-an-on-cancel-that-runs", nobody_waits_for_on_cancel);
   test_add_fiber ("/future/a-question-along-100000-links-uses-no-stack", question_runs_along_a_chain);
   g_test_add_func ("/future/L9-unseen-error-goes-to-the-sink-once", unseen_error_goes_to_the_sink);
   g_test_add_func ("/future/L9-late-error-goes-to-the-sink-once", late_error_goes_to_the_sink);
@@ -1024,6 +1267,7 @@ main (int argc, char **argv)
   g_test_add_func ("/future/own-sink-warns", own_sink_warns);
   g_test_add_func ("/future/wrong-kind-is-misuse", wrong_kind);
   g_test_add_func ("/future/null-arguments-are-misuse", null_arguments);
+  g_test_add_func ("/future/null-for-a-future-is-an-error", null_future_is_an_error);
   g_test_add_func ("/future/boxed-types", boxed_types);
   g_test_add_func ("/future/wait-sync", wait_sync);
   test_add_fiber ("/future/wait-sync-refused-in-a-fiber", wait_sync_at_home);

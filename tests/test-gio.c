@@ -664,7 +664,7 @@ wait_cancelled (void)
       Outcome outcome;
 
       outcome_init (&outcome);
-      belay_promise_on_cancel (promise, note_drop, &n_drops);
+      belay_promise_on_cancel (promise, note_drop, &n_drops, NULL);
       if (way == 0)
         g_cancellable_cancel (cancellable);
       belay_future_wait_async (belay_promise_get_future (promise), NULL, cancellable, on_outcome, &outcome);
@@ -750,7 +750,7 @@ both_ways (gpointer data, GError **error)
 
   g_assert_true (belay_await_ok (BELAY_GIO (belay_future_wait_async, wait_boolean_finish, belay_future_delay (2), NULL), error));
 
-  belay_promise_on_cancel (promise, note_drop, &n_drops);
+  belay_promise_on_cancel (promise, note_drop, &n_drops, NULL);
   {
     belay_auto (BelayTimeout) limit = belay_timeout (5);
 

@@ -612,7 +612,7 @@ promises (GError **error)
       BelayFuture *all[8];
       int n = 1 + chance (3);
 
-      belay_promise_on_cancel (prize.promise, prize_asked, &prize);
+      belay_promise_on_cancel (prize.promise, prize_asked, &prize, NULL);
       for (int i = 0; i < 8; i++)
         all[i] = belay_spawn (i < n ? answer : want, &prize);
       g_assert_true (belay_await_ok (belay_future_all_settledv (all, 8), error));

@@ -256,23 +256,34 @@ breaks_once (void)
 
 /* --- interest --- */
 
-/* What on_cancel uses lives until the answer was given, and not a moment longer. */
+/* What on_cancel uses lives as long as that runs, whatever becomes of the promise, and is destroyed once. */
 typedef struct
 {
   BelayPromise *promise;
   BelayFuture  *futures[2];
-  int          *alive; /* on the heap, freed by who answers */
+  int           round;
 } Interest;
+
+static int forgotten; /* atomic */
 
 static void
 note_asked (gpointer data)
 {
-  Interest *self = data;
+  int *alive = data;
 
-  g_assert_cmpint (g_atomic_int_get (self->alive), ==, 1);
   for (int i = 0; i < 50; i++)
-    g_assert_cmpint (g_atomic_int_get (self->alive), ==, 1);
+    g_assert_cmpint (g_atomic_int_get (alive), ==, 1);
   g_atomic_int_inc (&asked);
+}
+
+static void
+forget (gpointer data)
+{
+  int *alive = data;
+
+  g_assert_true (g_atomic_int_compare_and_exchange (alive, 1, 0));
+  g_free (alive);
+  g_atomic_int_inc (&forgotten);
 }
 
 static void
@@ -280,11 +291,13 @@ interest_before (gpointer data)
 {
   Interest *self = data;
 
-  asked = destroyed = 0;
-  self->alive = g_new (int, 1);
-  *self->alive = 1;
+  int *alive = g_new (int, 1);
+
+  asked = destroyed = forgotten = 0;
+  self->round++;
+  *alive = 1;
   self->promise = belay_promise_new ();
-  belay_promise_on_cancel (self->promise, note_asked, self);
+  belay_promise_on_cancel (self->promise, note_asked, alive, forget);
   for (int i = 0; i < 2; i++)
     self->futures[i] = belay_promise_get_future (self->promise);
 }
@@ -299,23 +312,25 @@ interest_act (gpointer data, int who)
       belay_future_unref (self->futures[who]);
       return;
     }
-  belay_promise_resolve_pointer (self->promise, self, count_destroy);
-  g_atomic_int_set (self->alive, 0); /* the answer was given: nobody is being asked any more */
-  g_free (self->alive);
+  if (self->round % 3 != 0) /* else it is dropped without an answer */
+    belay_promise_resolve_pointer (self->promise, self, count_destroy);
   belay_promise_unref (self->promise);
 }
 
 static void
 interest_after (gpointer data)
 {
+  Interest *self = data;
+
   g_assert_cmpint (asked, <=, 1);
-  g_assert_cmpint (destroyed, ==, 1);
+  g_assert_cmpint (forgotten, ==, 1);
+  g_assert_cmpint (destroyed, ==, self->round % 3 != 0 ? 1 : 0);
 }
 
 static void
 interest_ends (void)
 {
-  Interest self;
+  Interest self = { .round = 0 };
 
   race (3, 20000, interest_before, interest_act, interest_after, &self);
 }
@@ -391,6 +406,66 @@ combined (void)
   Combined self = { { NULL } };
 
   race (4, 20000, combined_before, combined_act, combined_after, &self);
+}
+
+/* A race takes the value of the one that won. The other's is never gone, not even for a moment. */
+typedef struct
+{
+  BelayPromise *promises[2];
+  BelayFuture  *futures[2];
+  BelayFuture  *result;
+  int           values[2];
+  gboolean      got[2];
+} Loser;
+
+static void
+loser_before (gpointer data)
+{
+  Loser *self = data;
+
+  for (int i = 0; i < 2; i++)
+    {
+      self->promises[i] = belay_promise_new ();
+      self->futures[i] = belay_promise_get_future (self->promises[i]);
+    }
+  self->result = belay_future_race (belay_future_ref (self->futures[0]), belay_future_ref (self->futures[1]), NULL);
+}
+
+static void
+loser_act (gpointer data, int who)
+{
+  Loser *self = data;
+
+  if (who < 2)
+    belay_promise_resolve_pointer (self->promises[who], &self->values[who], NULL);
+  else
+    while (belay_future_is_pending (self->futures[who - 2]))
+      ;
+  if (who >= 2)
+    self->got[who - 2] = belay_future_take (self->futures[who - 2], NULL) != NULL;
+}
+
+static void
+loser_after (gpointer data)
+{
+  Loser *self = data;
+  gpointer won = belay_future_take (self->result, NULL);
+
+  for (int i = 0; i < 2; i++)
+    {
+      g_assert_true (self->got[i] == (won != &self->values[i]));
+      belay_future_unref (self->futures[i]);
+      belay_promise_unref (self->promises[i]);
+    }
+  belay_future_unref (self->result);
+}
+
+static void
+loser_keeps (void)
+{
+  Loser self;
+
+  race (-4, 100000, loser_before, loser_act, loser_after, &self);
 }
 
 /* The members settle while the combination is being made. */
@@ -974,6 +1049,7 @@ main (int argc, char **argv)
   g_test_add_func ("/stress/breaks-once", breaks_once);
   g_test_add_func ("/stress/L18-interest-ends-while-it-is-answered", interest_ends);
   g_test_add_func ("/stress/combined", combined);
+  g_test_add_func ("/stress/L21-value-of-a-loser-is-never-gone", loser_keeps);
   g_test_add_func ("/stress/combined-while-made", combined_while_made);
   g_test_add_func ("/stress/continued", continued);
   g_test_add_func ("/stress/timed", timed);

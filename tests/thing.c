@@ -418,7 +418,7 @@ thing_never (void)
   BelayPromise *promise = belay_promise_new ();
   BelayFuture *future = belay_promise_get_future (promise);
 
-  belay_promise_on_cancel (promise, drop_promise, promise);
+  belay_promise_on_cancel (promise, drop_promise, promise, NULL);
   return future;
 }
 

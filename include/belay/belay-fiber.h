@@ -16,7 +16,8 @@ G_BEGIN_DECLS
  * Suspends: when @future is pending. Cancellation: a checkpoint: in a scope that is cancelled or past its deadline
  * it fails before it looks at @future, even when that is ready. Work that borrows memory of the caller is asked to
  * end and waited for. Threads: in a fiber; elsewhere it is reported with g_critical() and fails.
- * Errors: those of the future; %G_IO_ERROR_CANCELLED; %G_IO_ERROR_TIMED_OUT; %BELAY_ERROR_TAKEN.
+ * Errors: those of the future; %G_IO_ERROR_CANCELLED; %G_IO_ERROR_TIMED_OUT; %BELAY_ERROR_TAKEN; %BELAY_ERROR_NO_FIBER;
+ * %BELAY_ERROR_MISUSE for %NULL.
  *
  * Returns: (transfer full): the value; %NULL always means an error
  */

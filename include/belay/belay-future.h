@@ -114,16 +114,35 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_resolve_resource (BelayPromise *pr
 BELAY_AVAILABLE_IN_1_0 gboolean belay_promise_reject          (BelayPromise *promise, GError *error);
 
 /**
+ * BelayCancelFunc:
+ * @data: what was given with the function
+ *
+ * Ends the work behind a promise early, or has it ended. Called on any thread, under no lock, and never in a fiber: it
+ * must not wait. It may answer the promise, drop it, and do the same to others.
+ */
+typedef void (*BelayCancelFunc) (gpointer data);
+
+/**
  * belay_promise_on_cancel:
  * @promise: a promise
  * @func: called when no one is interested in the outcome any more
  * @data: handed to @func
+ * @destroy: (nullable): frees @data, always exactly once
  *
- * Lets the work behind a promise end early. @func is called at most once, only while the promise is unanswered,
- * by whichever thread drops the last interest; @data must be valid until the promise has been answered.
- * Set it before the future is given out.
+ * Lets the work behind a promise end early. @func is called at most once, by whichever thread drops the last interest
+ * while the promise is unanswered. Nobody waits for it: the promise may be answered, or dropped, on another thread
+ * while @func still runs. What it uses must therefore be @data's own, or live for ever.
+ *
+ * @destroy is called when @func cannot be called any more: after @func has returned, by the same thread; or, when
+ * nobody has asked before, inside the call that answers the promise or drops the last reference to it, once the
+ * outcome is known. Like @func it runs under no lock and in no fiber.
+ *
+ * Set it before the promise or its future is given to anybody else. A later call takes the place of an earlier one,
+ * whose data is destroyed.
+ *
+ * Suspends: never. Cancellation: none. Threads: any, the one who has the promise. Errors: none.
  */
-BELAY_AVAILABLE_IN_1_0 void belay_promise_on_cancel (BelayPromise *promise, GDestroyNotify func, gpointer data);
+BELAY_AVAILABLE_IN_1_0 void belay_promise_on_cancel (BelayPromise *promise, BelayCancelFunc func, gpointer data, GDestroyNotify destroy);
 
 /**
  * belay_promise_set_borrowing:
@@ -181,7 +200,10 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all         (BelayFuture *first
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settled (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_any         (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_race        (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
-/* The same for arrays; the futures are consumed, the array is not. n may be 0: all resolves, any and race fail. */
+/*
+ * The same for arrays; the futures are consumed, the array is not. n may be 0: all resolves, any and race fail. A NULL
+ * among them is a mistake of the program: the others are dropped, and the result is rejected with %BELAY_ERROR_MISUSE.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_allv         (BelayFuture **futures, guint n) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settledv (BelayFuture **futures, guint n) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_anyv         (BelayFuture **futures, guint n) BELAY_USE_RESULT;

@@ -64,14 +64,6 @@ belay_loop_get_context (BelayLoop *self)
   return self->main_context;
 }
 
-static void
-on_dropped (gpointer data)
-{
-  BelayTask *task = data;
-
-  belay_fiber_cancel (&task->fiber, "nobody waits for it any more");
-}
-
 BelayFuture *
 belay_loop_spawn (BelayLoop *self, BelayFunc func, gpointer data, GDestroyNotify destroy)
 {
@@ -88,8 +80,7 @@ belay_loop_spawn (BelayLoop *self, BelayFunc func, gpointer data, GDestroyNotify
       return future;
     }
   task = belay_task_new (self->context, NULL, func, NULL, data, destroy, NULL, "belay_loop_spawn");
-  task->fiber.future.on_cancel = on_dropped;
-  task->fiber.future.cancel_data = task;
+  belay_task_cancel_when_dropped (task);
   future = &task->fiber.future;
   g_mutex_lock (&self->lock);
   if (!self->closing)

@@ -5,10 +5,10 @@
  * Words. A *member* is one of the futures given. It is *retired* once, when its outcome has been counted or when it no
  * longer matters; then its place in the combination is over.
  *
- * The combination and its result are one block. `outstanding` counts members that are not retired, and one more for the
- * constructor; whoever brings it to zero settles a result that is not known yet, and drops the writing end. A member is
- * retired by its notification, or by the *sweep* that could still unlink its waiter; never by both, since unlinking fails
- * once it is notified.
+ * The combination and its result are one block. `outstanding` counts members that are not retired, one more for the
+ * constructor, and one for an on_cancel that sweeps; whoever brings it to zero settles a result that is not known yet,
+ * and drops the writing end. A member is retired by its notification, or by the *sweep* that could still unlink its
+ * waiter; never by both, since unlinking fails once it is notified.
  *
  * A member that *borrows* is not unlinked: it uses memory of whoever waits for the combination. It is asked to end, and
  * the outcome, though decided, is told when the last has ended. So a combination of borrowers is a borrower itself.
@@ -33,12 +33,13 @@ typedef struct
 } Member;
 
 /* Shared by the result of a combinator and by what passes that on. */
-typedef struct
+struct _BelayMembers
 {
-  atomic_int   refs;
-  guint        n;
-  BelayFuture *futures[];
-} BelayMembers;
+  atomic_int    refs;
+  guint         n;
+  BelayMembers *next; /* to be freed */
+  BelayFuture  *futures[];
+};
 
 /* Whose outcome is the result's: a member's, by its index, or */
 enum { UNDECIDED = -1, WITH_MEMBERS = -2 };
@@ -64,16 +65,34 @@ belay_members_ref (gpointer data)
   return members;
 }
 
+/* A combination of combinations, however deep, is freed by a loop. */
 static void
 unref_members (gpointer data)
 {
-  BelayMembers *members = data;
+  struct _BelayFiber **current;
+  BelayMembers *members = data, *more = NULL;
 
   if (atomic_fetch_sub_explicit (&members->refs, 1, memory_order_acq_rel) != 1)
     return;
-  for (guint i = 0; i < members->n; i++)
-    belay_future_unref (members->futures[i]);
-  g_free (members);
+  if (belay_thread.members != NULL)
+    {
+      members->next = *belay_thread.members;
+      *belay_thread.members = members;
+      return;
+    }
+  current = belay_leave_fiber ();
+  belay_thread.members = &more;
+  while (members != NULL)
+    {
+      for (guint i = 0; i < members->n; i++)
+        belay_future_unref (members->futures[i]);
+      g_free (members);
+      members = more;
+      if (members != NULL)
+        more = members->next;
+    }
+  belay_thread.members = NULL;
+  belay_reenter_fiber (current);
 }
 
 static gboolean
@@ -140,7 +159,6 @@ retire (Combine *self)
     {
       int decision = atomic_load_explicit (&self->decision, memory_order_acquire);
 
-      /* Settling waits for a sweep by the one who dropped the result, which may be under way. */
       if (is_cut_short (self, decision))
         belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
       else
@@ -168,10 +186,8 @@ give_up_member (Combine *self, Member *member)
 
 /* The result is decided, or nobody wants it: the interest in members that are still pending is dropped. */
 static void
-sweep (gpointer data)
+sweep (Combine *self)
 {
-  Combine *self = data;
-
   for (guint i = 0; i < self->n; i++)
     {
       Member *member = &self->members[i];
@@ -211,6 +227,22 @@ count_outcome (Combine *self, Member *member)
     sweep (self);
 }
 
+/* The result was dropped, or is asked to end: from any thread, when the members may be retiring at the same time. */
+static void
+end_early (gpointer data)
+{
+  Combine *self = data;
+  guint outstanding = atomic_load_explicit (&self->outstanding, memory_order_relaxed);
+
+  do
+    if (outstanding == 0)
+      return;
+  while (!atomic_compare_exchange_weak_explicit (&self->outstanding, &outstanding, outstanding + 1,
+                                                 memory_order_acq_rel, memory_order_relaxed));
+  sweep (self);
+  retire (self);
+}
+
 static void
 on_member (BelayWaiter *waiter)
 {
@@ -222,11 +254,31 @@ on_member (BelayWaiter *waiter)
   retire (self);
 }
 
+/* NULL when all is well; else none of the futures is wanted any more. */
+static BelayFuture *
+refuse_null (BelayFuture **futures, guint n)
+{
+  gboolean found = n > 0 && futures == NULL;
+
+  for (guint i = 0; i < n && !found; i++)
+    found = futures[i] == NULL;
+  if (G_LIKELY (!found))
+    return NULL;
+  g_critical ("a combination of futures: one of them is NULL");
+  for (guint i = 0; i < n && futures != NULL; i++)
+    if (futures[i] != NULL)
+      belay_future_unref (futures[i]);
+  return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "one of the futures to combine is NULL");
+}
+
 static BelayFuture *
 combine (Mode mode, BelayFuture **futures, guint n)
 {
+  BelayFuture *refused = refuse_null (futures, n);
   Combine *self;
 
+  if (refused != NULL)
+    return refused;
   if (n == 0)
     {
       if (mode == MODE_ANY || mode == MODE_RACE)
@@ -234,8 +286,7 @@ combine (Mode mode, BelayFuture **futures, guint n)
     }
   self = g_malloc0 (sizeof *self + n * sizeof (Member));
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
-  self->result.on_cancel = sweep;
-  self->result.cancel_data = self;
+  belay_future_on_cancel (&self->result, end_early, self, NULL);
   self->mode = mode;
   self->n = n;
   atomic_init (&self->outstanding, n + 1);

@@ -56,6 +56,14 @@ belay_fail_no_fiber (const char *function, GError **error)
 }
 
 gboolean
+belay_fail_no_future (const char *function, GError **error)
+{
+  g_return_if_fail_warning (G_LOG_DOMAIN, function, "future != NULL");
+  g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "%s was given NULL, which is no future", function);
+  return FALSE;
+}
+
+gboolean
 belay_check_result (gboolean ok, GError **inout_error, const char *what)
 {
   if (ok && *inout_error != NULL)

@@ -52,8 +52,8 @@ enum
   BELAY_FUTURE_TAKEN     = 1 << 0, /* the pointer has been taken */
   BELAY_FUTURE_SEEN      = 1 << 1, /* somebody has looked at the error */
   BELAY_FUTURE_BORROWING = 1 << 2, /* set before it is given out */
-  BELAY_FUTURE_ASKED     = 1 << 3, /* on_cancel has been called */
-  BELAY_FUTURE_ASKING    = 1 << 4  /* and has not returned */
+  BELAY_FUTURE_ASKED     = 1 << 3, /* on_cancel is the asker's, who destroys its data */
+  BELAY_FUTURE_CLOSED    = 1 << 4  /* there is an outcome: whoever asks now is too late */
 };
 
 struct _BelayFuture
@@ -66,9 +66,11 @@ struct _BelayFuture
   guint8             mark;    /* whoever embeds it has this byte */
   BelayValue         value;
   BelayAux           aux;
-  GDestroyNotify     on_cancel; /* set before it is given out */
+  BelayCancelFunc    on_cancel; /* this and the next two: set before it is given out */
   gpointer           cancel_data;
+  GDestroyNotify     cancel_destroy; /* not set where on_cancel is NULL */
 };
+G_STATIC_ASSERT (sizeof (BelayFuture) <= 64); /* a cache line, and the smallest block */
 
 #define BELAY_PROMISE_UNIT  ((gint64) 1 << 32)
 #define BELAY_INTEREST_MASK (BELAY_PROMISE_UNIT - 1)
@@ -79,6 +81,45 @@ struct _BelayFuture
 #define BELAY_STATE_STATUS   ((guintptr) 3)
 #define BELAY_STATE_LOCK     ((guintptr) 4)
 #define BELAY_STATE_WAITERS  (~(guintptr) 7)
+
+/* What is being done by this thread and must not be done by recursion. On the stack of whoever does it. */
+typedef struct _BelayNotices BelayNotices; /* future.c */
+typedef struct _BelayQuestions BelayQuestions;
+typedef struct _BelayMembers BelayMembers; /* combine.c */
+
+/*
+ * This thread's part. Initial-exec: an access is one instruction, but never keep its address over a switch. A nested
+ * dispatch begins with a part of its own.
+ */
+typedef struct
+{
+  struct _BelayContext *context; /* whose queue this thread is running */
+  struct _BelayFiber  **current; /* where the running fiber is found: in the context, or belay_no_fiber */
+  BelayNotices         *notices;
+  BelayQuestions       *questions;
+  BelayMembers        **members;
+} BelayThread;
+extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
+extern struct _BelayFiber *belay_no_fiber; /* always NULL */
+
+/*
+ * Around calls of functions that must not wait, since this thread is in the middle of something: they run as outside
+ * of a fiber, so that a wait is refused and guards schedule their release.
+ */
+static inline struct _BelayFiber **
+belay_leave_fiber (void)
+{
+  struct _BelayFiber **current = belay_thread.current;
+
+  belay_thread.current = &belay_no_fiber;
+  return current;
+}
+
+static inline void
+belay_reenter_fiber (struct _BelayFiber **current)
+{
+  belay_thread.current = current;
+}
 
 /* A block that begins with a future, and is freed with it. */
 #define belay_future_block_new(Type) ((Type *) belay_block_new (sizeof (Type)))
@@ -93,6 +134,15 @@ belay_future_init (BelayFuture *future, gint64 refs)
   atomic_init (&future->flags, 0);
   future->mark = 0;
   future->on_cancel = NULL;
+}
+
+/* For those who embed a future. @destroy may be NULL where @data is the block, which lives as long as @func runs. */
+static inline void
+belay_future_on_cancel (BelayFuture *future, BelayCancelFunc func, gpointer data, GDestroyNotify destroy)
+{
+  future->on_cancel = func;
+  future->cancel_data = data;
+  future->cancel_destroy = destroy;
 }
 
 static inline guintptr
@@ -133,9 +183,10 @@ gboolean belay_future_take_value    (BelayFuture *future, BelayValue *ret_value,
 gboolean belay_future_add_waiter    (BelayFuture *future, BelayWaiter *waiter);
 /* FALSE when @waiter has been, or is just being, notified. */
 gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
-/* Asks the work to end, as dropping the last interest does, and keeps the interest. */
-void     belay_future_ask_to_end    (BelayFuture *future);
-/* The same for whoever must see work that borrows memory to its end, unless somebody else wants the outcome. */
+/*
+ * Asks the work to end, as dropping the last interest does, unless somebody else than the caller wants the outcome. The
+ * caller keeps its interest: for whoever must see work that borrows memory to its end.
+ */
 void     belay_future_ask_borrower  (BelayFuture *future);
 /* Frees a value that was never put into a future. */
 void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux aux);
@@ -160,5 +211,7 @@ void     belay_piece_free           (gpointer piece, gsize size);
 void     belay_sink_error           (const GError *error, const char *what, const char *site);
 /* FALSE and an error where a call that waits is made outside a fiber. */
 gboolean belay_fail_no_fiber        (const char *function, GError **error);
+/* FALSE and an error where a function that tells how it went was given NULL. */
+gboolean belay_fail_no_future       (const char *function, GError **error);
 /* A result of a user's function, made consistent: %TRUE with an error, or %FALSE without, is reported. */
 gboolean belay_check_result         (gboolean ok, GError **inout_error, const char *what);

@@ -15,12 +15,17 @@
  *      a pointer (BELAY_FUTURE_TAKEN decides who).
  *   2. A waiter is linked exactly while the future is pending; so "settled" is all that remove_waiter must know.
  *   3. Waiters are notified in the order in which they came, under no lock, and by a loop rather than by recursion:
- *      a notification that settles another future appends that one's waiters to the loop (`notifying`).
- *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending.
- *   5. It is not running any more when the call that settles returns (unless it is what settles): so what it was given
- *      lives long enough when it lives until the answer was given.
- *   6. The last interest that goes inside of an on_cancel is asked about after that has returned, by a loop (`later`), so
+ *      a notification that settles another future appends that one's waiters to the loop (`notices`).
+ *   4. on_cancel is called at most once, when the last interest goes while a writing end exists and it is pending. The
+ *      flag ASKED says that it may be running, or has run; CLOSED, which is set only where there is something to
+ *      destroy, that the outcome was there before. Whoever set the first of the two destroys what on_cancel was given:
+ *      so nobody waits for an on_cancel that runs, and it keeps what it uses. A block that is its own data is kept by
+ *      the asker's writing end, but what the block refers to may be given back meanwhile.
+ *   5. A question that comes up inside of an on_cancel is asked when that has returned, by a loop (`questions`), so
  *      that dropping one end of a long chain uses no stack.
+ *   6. Notifications, on_cancel and its destroy function run as outside of a fiber (belay_leave_fiber()): a switch in
+ *      the middle of these loops would take the thread's state along. A nested dispatch begins with no loop of its
+ *      own.
  *   7. An error is seen by a reader or goes to the sink, once, when no reader is left: with the last interest, or, if
  *      it came later than that, with the block.
  *
@@ -33,13 +38,29 @@
 G_DEFINE_BOXED_TYPE (BelayFuture, belay_future, belay_future_ref, belay_future_unref)
 G_DEFINE_BOXED_TYPE (BelayPromise, belay_promise, belay_promise_ref, belay_promise_unref)
 
-/* The waiters still to be notified by this thread's loop; NULL head with `active` unset when there is no loop. */
-static __thread struct
+/* The waiters that this thread's loop has still to notify. */
+struct _BelayNotices
 {
-  gboolean     active;
   BelayWaiter *head;
   BelayWaiter *tail;
-} notifying;
+};
+
+/* The futures that this thread's loop has still to ask about, each with a writing end of the loop's. */
+typedef struct _Question Question;
+struct _Question
+{
+  Question    *next;
+  BelayFuture *future;
+};
+
+struct _BelayQuestions
+{
+  Question *head;
+  Question *tail;
+};
+
+struct _BelayFiber *belay_no_fiber;
+__thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec"))) = { .current = &belay_no_fiber };
 
 /* --- the lock bit and the waiters --- */
 
@@ -126,20 +147,25 @@ belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter)
 static void
 notify_all (BelayWaiter *head)
 {
+  struct _BelayFiber **current;
+  BelayNotices more = { NULL, NULL };
   BelayWaiter *tail = head->prev;
 
   tail->next = NULL;
-  if (notifying.active)
+  if (belay_thread.notices != NULL)
     {
-      if (notifying.head != NULL)
-        notifying.tail->next = head;
+      BelayNotices *notices = belay_thread.notices;
+
+      if (notices->head != NULL)
+        notices->tail->next = head;
       else
-        notifying.head = head;
-      notifying.tail = tail;
+        notices->head = head;
+      notices->tail = tail;
       return;
     }
 
-  notifying.active = TRUE;
+  current = belay_leave_fiber ();
+  belay_thread.notices = &more;
   while (head != NULL)
     {
       BelayWaiter *waiter = head;
@@ -148,46 +174,40 @@ notify_all (BelayWaiter *head)
       waiter->notify (waiter);
       if (head == NULL)
         {
-          head = notifying.head;
-          notifying.head = NULL;
+          head = more.head;
+          more.head = NULL;
         }
     }
-  notifying.active = FALSE;
+  belay_thread.notices = NULL;
+  belay_reenter_fiber (current);
 }
 
-/* The calls of on_cancel that this thread is in. */
-typedef struct _Asking Asking;
-struct _Asking
-{
-  Asking      *outer;
-  BelayFuture *future;
-};
-
-static __thread Asking *asking;
-
-/* Futures to be asked about when the outermost on_cancel has returned; each with a writing end of ours. */
-typedef struct _Later Later;
-struct _Later
-{
-  Later       *next;
-  BelayFuture *future;
-};
-
-static __thread struct
-{
-  Later *head;
-  Later *tail;
-} later;
-
-/* Invariant 5. What settles in an on_cancel of this thread cannot wait for it. */
+/* There is an outcome: on_cancel is over, unless somebody is asking, who then does this. */
 static void
-wait_for_asker (BelayFuture *future)
+close_questions (BelayFuture *future)
 {
-  for (Asking *mine = asking; mine != NULL; mine = mine->outer)
-    if (mine->future == future)
-      return;
-  while (atomic_load_explicit (&future->flags, memory_order_acquire) & BELAY_FUTURE_ASKING)
-    sched_yield ();
+  struct _BelayFiber **current;
+
+  if (future->cancel_destroy == NULL ||
+      (atomic_fetch_or (&future->flags, BELAY_FUTURE_CLOSED) & (BELAY_FUTURE_ASKED | BELAY_FUTURE_CLOSED)) != 0)
+    return;
+  current = belay_leave_fiber ();
+  future->cancel_destroy (future->cancel_data);
+  belay_reenter_fiber (current);
+}
+
+/* With the lock bit, which it gives back; @state is what lock_pending() said. */
+static inline void
+publish (BelayFuture *future, guintptr state, guintptr status, BelayKind kind, BelayValue value, BelayAux aux)
+{
+  future->kind = kind;
+  future->value = value;
+  future->aux = aux;
+  atomic_store_explicit (&future->state, status, memory_order_release);
+  if ((state & BELAY_STATE_WAITERS) != 0)
+    notify_all ((BelayWaiter *) (state & BELAY_STATE_WAITERS));
+  if (G_UNLIKELY (future->on_cancel != NULL))
+    close_questions (future);
 }
 
 static inline gboolean
@@ -197,14 +217,7 @@ settle (BelayFuture *future, guintptr status, BelayKind kind, BelayValue value, 
 
   if (!lock_pending (future, &state))
     return FALSE;
-  future->kind = kind;
-  future->value = value;
-  future->aux = aux;
-  atomic_store_explicit (&future->state, status, memory_order_release);
-  if ((state & BELAY_STATE_WAITERS) != 0)
-    notify_all ((BelayWaiter *) (state & BELAY_STATE_WAITERS));
-  if (G_UNLIKELY (atomic_load_explicit (&future->flags, memory_order_acquire) & BELAY_FUTURE_ASKING))
-    wait_for_asker (future);
+  publish (future, state, status, kind, value, aux);
   return TRUE;
 }
 
@@ -238,14 +251,25 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
       belay_future_add_flag (source, BELAY_FUTURE_SEEN);
       return TRUE;
     }
+  if (source->kind == BELAY_KIND_POINTER)
+    {
+      guintptr state;
+
+      /* Taken under the lock bit, so that it is not taken in vain, which others would see. */
+      if (!lock_pending (future, &state))
+        return FALSE;
+      if (!(atomic_fetch_or (&source->flags, BELAY_FUTURE_TAKEN) & BELAY_FUTURE_TAKEN))
+        {
+          publish (future, state, BELAY_STATE_RESOLVED, BELAY_KIND_POINTER, source->value, source->aux);
+          return TRUE;
+        }
+      unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));
+    }
   if (!belay_future_take_value (source, &value, &error))
     return belay_future_settle_error (future, error);
   if (belay_future_settle (future, source->kind, value, source->aux))
     return TRUE;
-  if (source->kind == BELAY_KIND_POINTER) /* it stays where it is, for others or until the end */
-    atomic_fetch_and_explicit (&source->flags, (guchar) ~BELAY_FUTURE_TAKEN, memory_order_release);
-  else
-    belay_value_clear (source->kind, value, source->aux);
+  belay_value_clear (source->kind, value, source->aux);
   return FALSE;
 }
 
@@ -270,64 +294,65 @@ report_unseen (BelayFuture *future)
     belay_sink_error (future->value.error, "a future that was dropped", NULL);
 }
 
+/* Calls on_cancel, the first time, unless it is too late for that. */
+static void
+ask_once (BelayFuture *future)
+{
+  if (belay_future_status (future) != BELAY_STATE_PENDING ||
+      (atomic_fetch_or (&future->flags, BELAY_FUTURE_ASKED) & (BELAY_FUTURE_ASKED | BELAY_FUTURE_CLOSED)) != 0)
+    return;
+  future->on_cancel (future->cancel_data);
+  if (future->cancel_destroy != NULL)
+    future->cancel_destroy (future->cancel_data);
+}
+
+/* (transfer full): a writing end, which keeps the block while it is asked about. on_cancel is not NULL. */
 static void
 ask_to_end (BelayFuture *future)
 {
-  Asking mine = { asking, future };
-  gboolean first;
-  guintptr state;
+  struct _BelayFiber **current;
+  BelayQuestions more = { NULL, NULL };
+  Question *question;
 
-  if (!lock_pending (future, &state))
-    return;
-  /* Under the lock bit, so that whoever settles from now on sees it (invariant 5). */
-  first = !(atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_ASKED);
-  if (first)
-    atomic_fetch_or (&future->flags, BELAY_FUTURE_ASKED | BELAY_FUTURE_ASKING);
-  unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));
-  if (!first)
-    return;
-  asking = &mine;
-  future->on_cancel (future->cancel_data);
-  asking = mine.outer;
-  atomic_fetch_and_explicit (&future->flags, (guchar) ~BELAY_FUTURE_ASKING, memory_order_release);
-}
-
-void
-belay_future_ask_to_end (BelayFuture *future)
-{
-  if (future->on_cancel == NULL)
-    return;
-  ask_to_end (future);
-  while (asking == NULL && later.head != NULL)
+  if (belay_thread.questions != NULL)
     {
-      Later *first = later.head;
+      BelayQuestions *questions = belay_thread.questions;
 
-      later.head = first->next;
-      ask_to_end (first->future);
-      belay_future_unref_writer (first->future);
-      g_free (first);
+      question = g_new (Question, 1);
+      *question = (Question) { NULL, future };
+      if (questions->head != NULL)
+        questions->tail->next = question;
+      else
+        questions->head = question;
+      questions->tail = question;
+      return;
     }
+
+  current = belay_leave_fiber ();
+  belay_thread.questions = &more;
+  for (;;)
+    {
+      ask_once (future);
+      belay_future_unref_writer (future);
+      question = more.head;
+      if (question == NULL)
+        break;
+      more.head = question->next;
+      future = question->future;
+      g_free (question);
+    }
+  belay_thread.questions = NULL;
+  belay_reenter_fiber (current);
 }
 
 void
 belay_future_ask_borrower (BelayFuture *future)
 {
-  if ((atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) == 1)
-    belay_future_ask_to_end (future);
-}
-
-/* (transfer full): the writing end that the last interest has become. */
-static void
-ask_later (BelayFuture *future)
-{
-  Later *mine = g_new (Later, 1);
-
-  *mine = (Later) { NULL, future };
-  if (later.head != NULL)
-    later.tail->next = mine;
-  else
-    later.head = mine;
-  later.tail = mine;
+  if (future->on_cancel == NULL ||
+      (atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) != 1)
+    return;
+  belay_future_ref_writer (future);
+  ask_to_end (future);
 }
 
 BelayFuture *
@@ -372,12 +397,8 @@ belay_future_unref (BelayFuture *future)
         }
       else if (future->on_cancel != NULL)
         {
-          if (asking != NULL)
-            {
-              ask_later (future);
-              return;
-            }
-          belay_future_ask_to_end (future);
+          ask_to_end (future);
+          return;
         }
       belay_future_unref_writer (future);
     }

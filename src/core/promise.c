@@ -96,11 +96,26 @@ belay_promise_reject (BelayPromise *promise, GError *error)
 }
 
 void
-belay_promise_on_cancel (BelayPromise *promise, GDestroyNotify func, gpointer data)
+belay_promise_on_cancel (BelayPromise *promise, BelayCancelFunc func, gpointer data, GDestroyNotify destroy)
 {
-  g_return_if_fail (promise != NULL);
-  FUTURE (promise)->on_cancel = func;
-  FUTURE (promise)->cancel_data = data;
+  BelayFuture *future = FUTURE (promise);
+  struct _BelayFiber **current;
+  GDestroyNotify unused_destroy = destroy; /* of what nobody will be asked with */
+  gpointer unused_data = data;
+
+  g_return_if_fail (promise != NULL && func != NULL);
+
+  if (belay_future_status (future) == BELAY_STATE_PENDING)
+    {
+      unused_destroy = future->on_cancel != NULL ? future->cancel_destroy : NULL;
+      unused_data = future->cancel_data;
+      belay_future_on_cancel (future, func, data, destroy);
+    }
+  if (unused_destroy == NULL)
+    return;
+  current = belay_leave_fiber ();
+  unused_destroy (unused_data);
+  belay_reenter_fiber (current);
 }
 
 void

@@ -181,8 +181,8 @@ belay_future_check (BelayFuture *future, GError **error)
 {
   guintptr status;
 
-  g_return_val_if_fail (future != NULL, FALSE);
-
+  if (G_UNLIKELY (future == NULL))
+    return belay_fail_no_future (G_STRFUNC, error);
   status = belay_future_status (future);
   if (G_LIKELY (status == BELAY_STATE_RESOLVED))
     return TRUE;

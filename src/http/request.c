@@ -195,7 +195,7 @@ ask (BelayHttpRequest *request, const char *url, BelayHttpWants wants)
   request->made = 0;
   request->promise = promise;
   if (G_LIKELY (ticket != NULL))
-    belay_promise_on_cancel (promise, belay_http_ticket_cancel, ticket);
+    belay_promise_on_cancel (promise, belay_http_ticket_cancel, ticket, NULL);
   return belay_promise_get_future (promise);
 }
 

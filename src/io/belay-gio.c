@@ -17,8 +17,8 @@
  *  3. A call that is made in a scope that is cancelled already hands GIO a cancelled cancellable; what GIO reports as
  *     cancelled then is told as the checkpoint told it (cancelled, or timed out). What succeeded nevertheless has
  *     happened, and is told as that.
- *  4. The one who drops the last interest may do so while GIO calls back on another thread. The promise's answer waits
- *     for that (see core/future.c), and a call is given back only after the answer; so it is there for both.
+ *  4. The one who drops the last interest may do so while GIO calls back on another thread, and the call is given
+ *     back. So what it cancels is the cancellable alone, of which the promise has a reference.
  *  5. An output stream that nobody takes is closed by a worker with a cancelled cancellable. A plain unref would block
  *     its thread, and would even commit what g_file_replace() began.
  *  6. A value that GIO has produced is taken from it even when the call was cancelled. GTask would say "cancelled" and
@@ -49,15 +49,6 @@ struct _BelayGioCall
   GError       *refusal; /* why it should not even have been started */
 };
 
-/* Nobody is interested any more, or whoever is was interrupted. From any thread. */
-static void
-cancel_call (gpointer data)
-{
-  BelayGioCall *call = data;
-
-  g_cancellable_cancel (call->cancellable);
-}
-
 static void
 call_unref (BelayGioCall *call)
 {
@@ -82,7 +73,8 @@ belay_gio_new (BelayGioKind kind, GCallback finish)
   call->cancellable = g_cancellable_new ();
   call->promise = belay_promise_new ();
   belay_promise_set_borrowing (call->promise);
-  belay_promise_on_cancel (call->promise, cancel_call, call);
+  belay_promise_on_cancel (call->promise, (BelayCancelFunc) g_cancellable_cancel, g_object_ref (call->cancellable),
+                           g_object_unref);
   call->future = belay_promise_get_future (call->promise);
   if (!belay_checkpoint (&call->refusal))
     g_cancellable_cancel (call->cancellable);

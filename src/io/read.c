@@ -27,8 +27,9 @@
  *  7. The bytes are a boxed value either way, so that any number of awaits may share one future; so a job answers a
  *     promise. Nobody interested in that any more means nobody interested in the job: the reading then drops it.
  *
- * A reading belongs to one thread at a time: the caller's, until it is handed to its job, which frees it and what it
- * still holds. Only `job` is touched by others. The call keeps a share of the reading until it has told it its job.
+ * A reading belongs to one thread at a time: the caller's, until it is handed to its job. Only `job` is touched by
+ * others. Three have a share of it, and the last to go frees it: the job; the call, until it has told it its job; and
+ * the promise's on_cancel, which may run while the job ends.
  */
 #include "io/replace.h"
 
@@ -349,9 +350,9 @@ hand_over (const Reading *here, const char *path)
 
   *self = *here;
   self->path = g_strdup (path);
-  self->refs = 2;
+  self->refs = 3; /* the job's, ours, and on_cancel's, which may run while the job ends */
   self->promise = belay_promise_new ();
-  belay_promise_on_cancel (self->promise, reading_drop_job, self);
+  belay_promise_on_cancel (self->promise, reading_drop_job, self, reading_unref);
   future = belay_promise_get_future (self->promise);
   job = belay_thread_run_owned (read_in_worker, self, reading_unref, NULL);
   if (belay_future_is_rejected (job)) /* cancelled since the checkpoint, by another thread */

@@ -35,8 +35,6 @@
 #define SPIN      50   /* µs before a poll */
 #define TRIM_STEP 256  /* stacks given back in one dispatch */
 
-__thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
-
 typedef struct
 {
   GSource       source;
@@ -314,7 +312,7 @@ static gboolean
 context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
 {
   BelayContext *self = ((ContextSource *) source)->context;
-  BelayContext *outer_context = belay_thread.context;
+  BelayThread outer = belay_thread;
   BelayFiber *outer_fiber = self->current;
   BelayLevel level = { .outer = self->level };
   int depth = g_main_depth ();
@@ -323,7 +321,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   belay_context_ref (self);
   self->level = &level;
   self->current = NULL;
-  belay_thread.context = self;
+  belay_thread = (BelayThread) { .context = self, .current = &self->current };
   self->was_idle = FALSE;
   belay_stacks_trim (self, TRIM_STEP);
 
@@ -357,7 +355,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
         }
     }
 
-  belay_thread.context = outer_context;
+  belay_thread = outer;
   self->current = outer_fiber;
   self->level = level.outer;
   if (outer_context != NULL) /* fibers that wait inside of a dispatch, or waited, count for all */

@@ -42,7 +42,7 @@ struct _BelayContext
 {
   /* The home thread's (whoever iterates the GMainContext). */
   BelayItem   *head, *tail;   /* ready to run, first come first served */
-  BelayFiber  *current;       /* NULL while something else than a fiber runs, and while it is covered */
+  BelayFiber  *current;       /* NULL while none runs, or it is covered; read it by belay_fiber_self() */
   BelayLevel  *level;         /* NULL outside a dispatch */
   int          slice;         /* fibers that may still run in this slice */
   BelayStack  *warm;          /* stacks to use next, the warmest first */
@@ -67,13 +67,6 @@ struct _BelayContext
   GPollFD       wake;         /* an eventfd: the descriptor is immutable, the rest the home thread's */
   GMainContext *main_context; /* weak; the key of `contexts`, under its lock */
 };
-
-/* This thread's part. Initial-exec: an access is one instruction, but never keep its address over a switch. */
-typedef struct
-{
-  BelayContext *context; /* whose queue this thread is running */
-} BelayThread;
-extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
 
 /* The context of the caller's thread-default GMainContext, made when it is not there (borrowed). */
 BelayContext *belay_context_get          (void);

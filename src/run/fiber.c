@@ -225,7 +225,8 @@ belay_fiber_uncover (void)
 {
   BelayContext *context = belay_thread.context;
 
-  if (context == NULL || context->level->covered == NULL || g_main_depth () > context->level->depth)
+  if (context == NULL || context->level->covered == NULL || belay_thread.current != &context->current ||
+      g_main_depth () > context->level->depth)
     return NULL;
   context->current = g_steal_pointer (&context->level->covered);
   return context->current;
@@ -526,7 +527,11 @@ belay_sleep_at (gint64 milliseconds, GError **error, const char *site)
 #define AWAIT_AND(take, fail_value)                                       \
   BelayFiber *self = belay_fiber_self ();                                 \
                                                                           \
-  g_return_val_if_fail (future != NULL, fail_value);                      \
+  if (G_UNLIKELY (future == NULL))                                        \
+    {                                                                     \
+      belay_fail_no_future ("belay_await", error);                        \
+      return fail_value;                                                  \
+    }                                                                     \
   if (G_UNLIKELY (self == NULL))                                          \
     belay_fail_no_fiber ("belay_await", error);                           \
   else if (G_LIKELY (belay_fiber_await (self, future, site, error)))      \

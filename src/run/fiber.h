@@ -113,11 +113,9 @@ BelayFiber *belay_fiber_uncover (void);
 static inline BelayFiber *
 belay_fiber_self (void)
 {
-  BelayContext *context = belay_thread.context;
+  BelayFiber *self = *belay_thread.current;
 
-  if (context == NULL)
-    return NULL;
-  return G_LIKELY (context->current != NULL) ? context->current : belay_fiber_uncover ();
+  return G_LIKELY (self != NULL) ? self : belay_fiber_uncover ();
 }
 
 /* --- limit.c --- */

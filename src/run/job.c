@@ -368,8 +368,7 @@ start (BelaySerial *serial, BelayFunc func, BelayValueFunc value_func, gpointer 
     }
   self = belay_future_block_new (Job);
   belay_future_init (&self->future, 1 + BELAY_PROMISE_UNIT);
-  self->future.on_cancel = job_cancel;
-  self->future.cancel_data = self;
+  belay_future_on_cancel (&self->future, job_cancel, self, NULL);
   if (destroy_data_func == NULL)
     atomic_init (&self->future.flags, BELAY_FUTURE_BORROWING);
   self->work.work = job_work;

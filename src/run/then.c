@@ -205,8 +205,7 @@ then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDe
   Then *self = belay_future_block_new (Then);
 
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
-  self->result.on_cancel = on_cancel;
-  self->result.cancel_data = self;
+  belay_future_on_cancel (&self->result, on_cancel, self, NULL);
   self->waiter.notify = on_source;
   self->item.run = run_func;
   self->context = belay_context_ref (belay_context_get ());

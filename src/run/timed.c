@@ -142,6 +142,14 @@ on_cancel (gpointer data)
 }
 
 static void
+on_cancel_over (gpointer data)
+{
+  Timed *self = data;
+
+  belay_context_unref (self->context);
+}
+
+static void
 on_start (BelayItem *item)
 {
   Timed *self = TIMED_OF (item, start);
@@ -162,14 +170,14 @@ timed_new (BelayFuture *source, gint64 milliseconds)
 
   /* Two holds of ours: the start's, and the waiter's or, for a delay, one that is dropped below. */
   belay_future_init (&self->result, 1 + 2 * BELAY_PROMISE_UNIT);
-  self->result.on_cancel = on_cancel;
-  self->result.cancel_data = self;
   self->timer.fire = on_timer;
   self->start.run = on_start;
   self->settled.run = on_settled;
   self->dropped.run = on_dropped;
   self->waiter.notify = on_source;
   self->context = belay_context_ref (belay_context_ref (belay_context_get ()));
+  belay_context_ref (self->context); /* on_cancel's, which may run when all holds have been dropped */
+  belay_future_on_cancel (&self->result, on_cancel, self, on_cancel_over);
   self->source = source;
   if (source != NULL && belay_future_is_borrowing (source))
     atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);

@@ -26,8 +26,8 @@ belay_future_wait_sync (BelayFuture *future, GError **error)
 {
   SyncWait wait = { .waiter = { .notify = on_settled } };
 
-  g_return_val_if_fail (future != NULL, FALSE);
-
+  if (future == NULL)
+    return belay_fail_no_future (G_STRFUNC, error);
   if (belay_future_status (future) == BELAY_STATE_PENDING && belay_context_is_home ())
     {
       g_critical ("belay_future_wait_sync: this thread is the home of fibers, one of which may have to produce the outcome");

@@ -9,8 +9,9 @@
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
  * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation.
  *
- * Two hold the record: the guard, and the function until it has ended. For a function that does not end in time goes on
- * after its guard has gone. Whether a drop came before the yield is decided at home, where the function runs.
+ * Three hold the record: the guard; the function until it has ended, for one that does not end in time goes on after
+ * its guard has gone; and the on_cancel of `entered`, which holds the context, too. Whether a drop came before the
+ * yield is decided at home, where the function runs.
  */
 #include "scope/scope-private.h"
 
@@ -163,6 +164,15 @@ on_dropped (gpointer data)
   belay_context_push_remote (home, &self->dropped);
 }
 
+static void
+on_dropped_over (gpointer data)
+{
+  BelayManager *self = data;
+
+  belay_context_unref (((BelayFiber *) self->done)->context);
+  manager_free (self);
+}
+
 BelayFuture *
 belay_manager_open (BelayManagerFunc func, gpointer data)
 {
@@ -177,14 +187,15 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
     return entered;
   self = belay_piece_new0 (sizeof *self);
   self->base.klass = &manager_class;
-  atomic_init (&self->refs, 2);
+  atomic_init (&self->refs, 3);
   self->func = func;
   self->data = data;
   self->entered = belay_promise_new ();
   entered = belay_promise_get_future (self->entered);
   task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, function_over, NULL, NULL);
   self->done = &task->fiber.future;
-  belay_promise_on_cancel (self->entered, on_dropped, self);
+  belay_context_ref (task->fiber.context);
+  belay_promise_on_cancel (self->entered, on_dropped, self, on_dropped_over);
   belay_task_start_detached (task);
   return entered;
 }

@@ -19,16 +19,21 @@ typedef struct _BelayChain BelayChain;
 struct _BelayTask
 {
   BelayFiber     fiber; /* first: the block is freed as a future */
-  BelayFunc      func;
-  BelayValueFunc value_func;
+  union
+  {
+    BelayFunc      func;
+    BelayValueFunc value_func;
+  };
   gpointer       data;
   GDestroyNotify destroy_data;
   GDestroyNotify destroy;      /* of a value that nobody took */
   BelayScope    *scope;
   BelayTask     *prev, *next;  /* the scope's lock */
-  gboolean       group;        /* its failure is the scope's, whoever holds the future */
-  gboolean       late;         /* it was stopped by a deadline around it */
+  guint8         makes_value;  /* it has a value_func */
+  guint8         group;        /* its failure is the scope's, whoever holds the future */
+  guint8         late;         /* it was stopped by a deadline around it */
 };
+G_STATIC_ASSERT (sizeof (BelayTask) <= 192); /* a size of blocks, see core/block.c */
 
 typedef enum { BELAY_SCOPE_OPEN, BELAY_SCOPE_JOINING, BELAY_SCOPE_RELEASING, BELAY_SCOPE_CLOSED } BelayScopeState;
 

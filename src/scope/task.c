@@ -207,7 +207,7 @@ task_entry (BelayFiber *fiber)
       return;
     }
 
-  if (self->value_func != NULL)
+  if (self->makes_value)
     {
       value = self->value_func (self->data, &error);
       ok = value != NULL;
@@ -272,8 +272,11 @@ belay_task_new (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayV
 
   belay_fiber_init (&self->fiber, context, outer, task_entry, site);
   self->fiber.poked = task_poked;
-  self->func = func;
-  self->value_func = value_func;
+  self->makes_value = value_func != NULL;
+  if (value_func != NULL)
+    self->value_func = value_func;
+  else
+    self->func = func;
   self->data = data;
   self->destroy_data = destroy_data;
   self->destroy = destroy;
@@ -346,11 +349,20 @@ on_dropped (gpointer data)
   belay_fiber_cancel (&self->fiber, "nobody waits for it any more");
 }
 
+/* The fiber may have ended while it was being cancelled from another thread, and its context with it. */
+static void
+on_dropped_over (gpointer data)
+{
+  BelayTask *self = data;
+
+  belay_context_unref (self->fiber.context);
+}
+
 void
 belay_task_cancel_when_dropped (BelayTask *self)
 {
-  self->fiber.future.on_cancel = on_dropped;
-  self->fiber.future.cancel_data = self;
+  belay_context_ref (self->fiber.context);
+  belay_future_on_cancel (&self->fiber.future, on_dropped, self, on_dropped_over);
 }
 
 BelayFuture *

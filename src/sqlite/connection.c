@@ -25,8 +25,8 @@
  *      open has one in its queue, or a COMMIT that its resource's close follows.
  *  Q6  An operation that has run before (it met a lock) is not taken out of the queue by a cancellation, but marked, so
  *      that the pump undoes what it had done.
- *  Q7  The connection lives while one of its handles, its pump, a timer or its opening holds a reference. Whoever finds
- *      an operation QUEUED or RUNNING may use the connection: one of those exists.
+ *  Q7  The connection lives while one of its handles, its pump, a timer, its opening or an operation's on_cancel holds
+ *      a reference. A level lives at least as long as an operation of its that is QUEUED or RUNNING.
  *
  * Who holds what: the caller's thread and the pump take `lock`; it is the innermost lock, under which memory may be
  * allocated and nothing else is called.
@@ -195,13 +195,13 @@ await_aftermath (SqliteOperation *op)
   belay_future_unref (belay_resource_future (self)); /* which closes it, in a fiber of its own */
 }
 
-/* Nobody is interested in an operation any more; by any thread, under no lock. */
+/* Nobody is interested in an operation any more; by any thread, under no lock, perhaps while it is answered. */
 static void
 operation_cancelled (gpointer data)
 {
   SqliteOperation *op = data;
-  SqliteLevel *level = op->level;
-  SqliteConnection *connection = level->connection;
+  SqliteLevel *level = op->level; /* there unless it is OVER */
+  SqliteConnection *connection = op->connection;
   SqliteOperation *dropped = NULL;
   gboolean taken_back = FALSE, under_way = FALSE, start;
   guint number;
@@ -229,7 +229,7 @@ operation_cancelled (gpointer data)
   start = belay_sqlite_pump_is_due (connection, &number);
   pthread_mutex_unlock (&connection->lock);
 
-  if (under_way && !op->borrowing && belay_in_fiber ())
+  if (under_way && !op->borrowing && g_main_depth () > 0) /* by a thread that runs a loop, as a fiber does */
     await_aftermath (op);
   if (taken_back)
     {
@@ -253,7 +253,7 @@ belay_sqlite_level_submit (SqliteLevel *level, SqliteOperation *op)
     {
       future = belay_promise_get_future (op->promise);
       if (op->kind != BELAY_SQLITE_END)
-        belay_promise_on_cancel (op->promise, operation_cancelled, op);
+        belay_sqlite_operation_on_cancel (op, operation_cancelled);
     }
   op->context = g_main_context_get_thread_default ();
   if (op->context != NULL)

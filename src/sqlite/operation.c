@@ -3,17 +3,18 @@
  * Operations: what is to be done with a connection, from the call that asks for it to the answer.
  *
  * An operation is one block of memory: this head, then what its kind needs. It is made by the caller's thread, lies in a
- * queue, is run by the pump, and is freed by whoever answers.
+ * queue, is run by the pump, and is freed by whoever answers it or, when that takes longer, has cancelled it.
  *
  *  A1  It is answered exactly once, under no lock, by whoever took it out of its queue: the pump, or a cancellation, or
  *      the end of its level.
- *  A2  A cancellation may be under way while it is answered. Answering waits for that to be over, and only then is the
- *      operation freed.
+ *  A2  A cancellation may be under way while it is answered. It has a reference to the operation, and to the
+ *      connection.
  *  A3  An error that nobody waits for (of the rollback of an abandoned transaction) goes to the sink.
  */
 #include "operation.h"
 
 #include "connection.h"
+#include "refs.h"
 #include "sqlite-error.h"
 
 /* A new operation is made by the caller's thread and freed by a worker, over and over, which is what malloc() is worst at:
@@ -40,6 +41,8 @@ belay_sqlite_operation_new (gsize size, SqliteKind kind, SqliteLevel *level, gbo
   op->size = (guint) MIN (size, G_MAXUINT);
   op->kind = (guint8) kind;
   op->level = level;
+  op->connection = level->connection;
+  atomic_init (&op->refs, 1);
   op->run = run;
   op->promise = promise ? belay_promise_new () : NULL;
   return op;
@@ -71,8 +74,10 @@ clear_result (SqliteOperation *op)
 
 /* Its level may be gone; @connection, when it is not NULL, is the caller's, and gets the memory. */
 static void
-operation_free (SqliteOperation *op, SqliteConnection *connection)
+operation_unref (SqliteOperation *op, SqliteConnection *connection)
 {
+  if (!belay_sqlite_refs_drop (&op->refs))
+    return;
   clear_result (op);
   if (op->free_data != NULL)
     op->free_data (op);
@@ -84,6 +89,24 @@ operation_free (SqliteOperation *op, SqliteConnection *connection)
   if (connection != NULL && op->size == SPARE)
     op = atomic_exchange_explicit (&connection->spare, op, memory_order_acq_rel);
   g_free (op);
+}
+
+static void
+on_cancel_over (gpointer data)
+{
+  SqliteOperation *op = data;
+  SqliteConnection *connection = op->connection;
+
+  operation_unref (op, connection);
+  belay_sqlite_connection_unref (connection);
+}
+
+void
+belay_sqlite_operation_on_cancel (SqliteOperation *op, BelayCancelFunc func)
+{
+  belay_sqlite_refs_take (&op->refs);
+  belay_sqlite_connection_ref (op->connection);
+  belay_promise_on_cancel (op->promise, func, op, on_cancel_over);
 }
 
 SqliteOutcome
@@ -111,7 +134,8 @@ belay_sqlite_operation_fail_code (SqliteConnection *connection, SqliteOperation 
 void
 belay_sqlite_operation_fail_cancelled (SqliteOperation *op)
 {
-  belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s: cancelled", op->level->connection->path));
+  belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CANCELLED, "%s: cancelled",
+                                                op->connection->path));
 }
 
 void
@@ -120,7 +144,7 @@ belay_sqlite_operation_fail_closed (SqliteOperation *op)
   belay_sqlite_operation_fail (op, g_error_new (G_IO_ERROR, G_IO_ERROR_CLOSED,
                                                 op->level->depth == 0 ? "%s: the connection is closed"
                                                                       : "%s: the transaction has ended",
-                                                op->level->connection->path));
+                                                op->connection->path));
 }
 
 void
@@ -141,7 +165,7 @@ belay_sqlite_operation_answer (SqliteOperation *op, SqliteConnection *connection
       if (op->result_kind == BELAY_SQLITE_FAILURE)
         belay_future_unref (belay_future_new_error (g_steal_pointer (&op->result.error)));
       op->result_kind = BELAY_SQLITE_NOTHING;
-      operation_free (op, connection);
+      operation_unref (op, connection);
       return;
     }
   switch ((SqliteResult) op->result_kind)
@@ -166,7 +190,7 @@ belay_sqlite_operation_answer (SqliteOperation *op, SqliteConnection *connection
       break;
     }
   op->result_kind = BELAY_SQLITE_NOTHING; /* the promise has it */
-  operation_free (op, connection);
+  operation_unref (op, connection);
 }
 
 void

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <belay/belay-sqlite.h>
+#include <stdatomic.h>
 
 typedef struct _SqliteConnection SqliteConnection;
 typedef struct _SqliteLevel      SqliteLevel;
@@ -47,6 +48,8 @@ struct _SqliteOperation
 {
   SqliteOperation *next, *previous; /* in its level's queue: the connection's lock */
   SqliteLevel     *level;
+  SqliteConnection *connection;
+  atomic_int       refs;     /* whoever answers it, and on_cancel, which holds the connection, too */
   SqliteOutcome  (*run) (SqliteConnection *connection, SqliteOperation *op); /* on a worker, not under the lock */
   void           (*free_data) (SqliteOperation *op);                         /* nullable */
   BelayPromise    *promise;  /* NULL where nobody asked: a rollback of an abandoned transaction */
@@ -79,6 +82,8 @@ struct _SqliteOperation
 /* An operation of @size bytes, of which the head is set up. NULL: no memory. */
 SqliteOperation *belay_sqlite_operation_new  (gsize size, SqliteKind kind, SqliteLevel *level, gboolean promise,
                                               SqliteOutcome (*run) (SqliteConnection *, SqliteOperation *));
+/* Before it is given to anybody: calls @func with it, as belay_promise_on_cancel() says. */
+void             belay_sqlite_operation_on_cancel (SqliteOperation *op, BelayCancelFunc func);
 /* Sets its result to @error (transfer full). */
 SqliteOutcome    belay_sqlite_operation_fail (SqliteOperation *op, GError *error);
 /* Sets its outcome to what SQLite said, with @code, of @sql: a failure, or that it met a lock. */

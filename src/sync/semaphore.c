@@ -22,6 +22,7 @@ struct _Waiter
   BelayFiber     *fiber;     /* or else */
   BelayPromise   *promise;
   BelaySemaphore *semaphore; /* of a promise */
+  atomic_int      refs;      /* of a promise: the list's, or whoever took it out of it, and its on_cancel's */
   gboolean        granted;
   gboolean        linked;
 };
@@ -100,10 +101,12 @@ unlink_waiter (BelaySemaphore *self, Waiter *waiter)
 }
 
 static void
-waiter_free (gpointer data)
+waiter_unref (gpointer data)
 {
   Waiter *waiter = data;
 
+  if (atomic_fetch_sub_explicit (&waiter->refs, 1, memory_order_acq_rel) != 1)
+    return;
   belay_semaphore_unref (waiter->semaphore);
   g_free (waiter);
 }
@@ -116,7 +119,7 @@ give_to_promise (BelaySemaphore *self, Waiter *waiter)
   /* A promise that nobody waits for any more drops the permit, which comes back here. */
   belay_promise_resolve_resource (promise, self);
   belay_promise_unref (promise);
-  waiter_free (waiter);
+  waiter_unref (waiter);
 }
 
 static G_GNUC_NO_INLINE void
@@ -296,7 +299,7 @@ on_dropped (gpointer data)
   if (mine)
     {
       belay_promise_unref (waiter->promise);
-      waiter_free (waiter);
+      waiter_unref (waiter);
     }
 }
 
@@ -317,7 +320,8 @@ belay_semaphore_acquire_async (BelaySemaphore *self)
   waiter = g_new0 (Waiter, 1);
   promise = waiter->promise = belay_promise_new ();
   waiter->semaphore = belay_semaphore_ref (self);
-  belay_promise_on_cancel (promise, on_dropped, waiter);
+  atomic_init (&waiter->refs, 2);
+  belay_promise_on_cancel (promise, on_dropped, waiter, waiter_unref);
   future = belay_promise_get_future (promise);
   if (take_or_queue (self, waiter))
     give_to_promise (self, waiter);
