@@ -358,8 +358,8 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   belay_thread = outer;
   self->current = outer_fiber;
   self->level = level.outer;
-  if (outer_context != NULL) /* fibers that wait inside of a dispatch, or waited, count for all */
-    outer_context->level->depth += g_main_depth () - depth;
+  if (outer.context != NULL) /* fibers that wait inside of a dispatch, or waited, count for all */
+    outer.context->level->depth += g_main_depth () - depth;
   belay_context_unref (self);
   return G_SOURCE_CONTINUE;
 }
