@@ -11,6 +11,9 @@
  * turn of the main loop, in which it says it is not ready, so that sources of lower priority, above all GTK's frame
  * clock, come to their turn however busy the fibers are.
  *
+ * There is a second source, of the highest priority there is, which is never dispatched: that it is asked tells that a
+ * main loop turns, be it on a fiber's stack (fiber.c).
+ *
  * Invariants
  *   1. head, tail, timers and all that is marked so belong to the home thread and have no lock.
  *   2. Other threads push to `remote`, a stack of items that the home thread takes whole and reverses. A wake-up is
