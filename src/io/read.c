@@ -31,6 +31,7 @@
  * still holds. Only `job` is touched by others. The call keeps a share of the reading until it has told it its job.
  */
 #include "io/replace.h"
+#include "run/fiber.h"
 
 #include <belay/belay.h>
 #include <errno.h>
@@ -365,6 +366,7 @@ BelayFuture *
 belay_file_read_bytes (const char *path)
 {
   Reading here = { .fd = -1 };
+  BelayFuture *refused;
   GError *error = NULL;
 
   if (path == NULL)
@@ -372,8 +374,9 @@ belay_file_read_bytes (const char *path)
       g_critical ("belay_file_read_bytes: the path is NULL");
       return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "a path is missing");
     }
-  if (!belay_checkpoint (&error))
-    return belay_future_new_error (error);
+  refused = belay_fiber_refuse ();
+  if (refused != NULL)
+    return refused;
 
   if (read_inline (&here, path, &error))
     {
