@@ -1620,7 +1620,7 @@ is_refused (void)
 static void
 enormous_stacks_subprocess (void)
 {
-  const gsize sizes[] = { G_MAXSIZE, G_MAXSIZE - 4096, G_MAXSIZE / 2 + 1, (gsize) 1 << 56, (gsize) 1 << 55, (gsize) 1 << 63 };
+  const gsize sizes[] = { G_MAXSIZE, G_MAXSIZE - 4096, G_MAXSIZE / 2 + 1, (gsize) 1 << 56, (gsize) 1 << 55 };
 
   for (guint i = 0; i < G_N_ELEMENTS (sizes); i++)
     {
@@ -1664,7 +1664,8 @@ refused_maps_subprocess (void)
 static void
 refused_maps (void)
 {
-  g_test_trap_subprocess ("/fiber/refused-maps-cost-nothing/subprocess", 60 * G_USEC_PER_SEC, G_TEST_SUBPROCESS_DEFAULT);
+  g_test_trap_subprocess ("/fiber/refused-maps-cost-nothing/subprocess", 60 * G_USEC_PER_SEC,
+                          G_TEST_SUBPROCESS_DEFAULT);
   g_test_trap_assert_passed ();
 }
 

@@ -852,7 +852,8 @@ end_of_context_subprocess (void)
 static void
 end_of_context (void)
 {
-  g_test_trap_subprocess ("/loop/pushed-while-the-context-is-freed/subprocess", 20 * G_USEC_PER_SEC, G_TEST_SUBPROCESS_DEFAULT);
+  g_test_trap_subprocess ("/loop/pushed-while-the-context-is-freed/subprocess", 20 * G_USEC_PER_SEC,
+                          G_TEST_SUBPROCESS_DEFAULT);
   g_test_trap_assert_passed ();
   g_test_trap_assert_stderr_unmatched ("*CRITICAL*");
 }
@@ -889,7 +890,7 @@ yield_in_loop (BelayLoop *loop, GError **error)
   return belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error);
 }
 
-/* A guard that madvise() could not install, for lack of memory, is one of mprotect()'s; the next is madvise()'s again. */
+/* A guard that madvise() could not install, for lack of memory, is mprotect()'s; the next is madvise()'s again. */
 static gboolean
 madvise_fails_once (gpointer data, GError **error)
 {

@@ -76,8 +76,8 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_future_check       (BelayFuture *future, G
  * @error: return location for a #GError
  *
  * Blocks a plain thread until the outcome is known. Refused, with g_critical(), on a thread that is the home of
- * fibers, since that thread may be the one to produce the outcome: in everything that its main loop dispatches; and, while
- * no loop runs, as long as there is a fiber, a delay, a continuation or a scope whose home is the thread's main context
+ * fibers, since that thread may be the one to produce the outcome: in everything that its main loop dispatches; and,
+ * while no loop runs, as long as there is a fiber, a delay, a continuation or a scope whose home is the thread's main context
  * (the thread-default one; on the main thread else the global default one).
  *
  * Suspends: blocks the thread. Cancellation: none. Threads: plain threads and workers.

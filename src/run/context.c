@@ -11,13 +11,16 @@
  * turn of the main loop, in which it says it is not ready, so that sources of lower priority, above all GTK's frame
  * clock, come to their turn however busy the fibers are.
  *
+ * There is a second source, of the highest priority there is, which is never dispatched: that it is asked tells that a
+ * main loop turns, be it on a fiber's stack (fiber.c).
+ *
  * Invariants
  *   1. head, tail, timers and all that is marked so belong to the home thread and have no lock.
  *   2. Other threads push to `remote`, a stack of items that the home thread takes whole and reverses. A wake-up is
- *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls. It goes to
- *      a descriptor of the context's own, since the GMainContext may be on its way out when others push.
- *   3. The GMainContext owns the source, the source owns a reference to the context, which has no pointer back but as the
- *      key that it is found by.
+ *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls. It goes
+ *      to a descriptor of the context's own, since the GMainContext may be on its way out when others push.
+ *   3. The GMainContext owns the source, the source owns a reference to the context, which has no pointer back but as
+ *      the key that it is found by.
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.

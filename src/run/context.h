@@ -79,8 +79,9 @@ void          belay_context_remove_job   (BelayContext *context);
 /* From any thread. */
 void          belay_context_push_remote  (BelayContext *context, BelayItem *item);
 /*
- * TRUE on a thread whose queue is being run, or that owns a main context with fibers; and where the thread's own context
- * (its thread-default one, on the main thread the global default) is run by nobody, though something is to be done there.
+ * TRUE on a thread whose queue is being run, or that owns a main context with fibers; and where the thread's own
+ * context (its thread-default one, on the main thread the global default) is run by nobody, though something is to be
+ * done there.
  */
 gboolean      belay_context_is_home      (void);
 

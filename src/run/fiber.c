@@ -11,13 +11,13 @@
  * (outcome known, no stack). A wait is *deaf* or *interruptible*. What is waited for *fires*, once for each wait, from
  * any thread; an interruption wakes the fiber, which then finds out itself what happened.
  *
- * A fiber may run a main loop on its stack, as a dialog does. What that loop dispatches of other sources is in no fiber:
- * were it to suspend, it would leave in the middle of GLib's dispatch. So a fiber is *covered* from the instant that a
- * main loop on its stack looks for work (each context has a source whose prepare tells, before any other source) until the
- * fiber itself asks again who is calling: then g_main_depth() is back at what it was. It is asked only when nobody is
- * current, so that the fast way is one load. A loop over a GMainContext that has never had to do with Belay tells nothing;
- * its handlers count as the fiber's own. Those can wait, and then g_main_depth(), which is the thread's, is one more for
- * everybody; so what it has changed by in a dispatch changes what the dispatches around compare with.
+ * A fiber may run a main loop on its stack, as a dialog does. What that loop dispatches of other sources is in no
+ * fiber: were it to suspend, it would leave in the middle of GLib's dispatch. So a fiber is *covered* from the instant
+ * that a main loop on its stack looks for work (each context has a source whose prepare tells, before any other source)
+ * until the fiber itself asks again who is calling: then g_main_depth() is back at what it was. It is asked only when
+ * nobody is current, so that the fast way is one load. A loop over a GMainContext that has never had to do with Belay
+ * tells nothing; its handlers count as the fiber's own. Those can wait, and then g_main_depth(), which is the thread's,
+ * is one more for everybody; so what it has changed by in a dispatch changes what the dispatches around compare with.
  *
  * Invariants
  *   1. A fiber runs on its context's home thread only, and is never destroyed while it is suspended.
@@ -26,8 +26,8 @@
  *   4. Deadlines are compared with the clock after every wake-up, so one that fires while the fiber is queued is
  *      seen all the same.
  *   5. A thread-local address is never kept over a switch.
- *   6. level->covered is the fiber on whose stack the thread is, or NULL, whenever nobody is current: who gives the stack
- *      up, and the level that gets control back, clear it.
+ *   6. level->covered is the fiber on whose stack the thread is, or NULL, whenever nobody is current: who gives the
+ *      stack up, and the level that gets control back, clear it.
  */
 #include "run/fiber.h"
 

@@ -106,7 +106,7 @@ void        belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const
 
 /* A main loop turns on this thread: what else it dispatches is in no fiber, though it be on the stack of one. */
 void        belay_fiber_cover  (void);
-/* Nobody is current. The fiber that was covered, when the loop on its stack has ended, which is current again; or NULL. */
+/* Nobody is current: the fiber that was covered, when the loop on its stack has ended, is again. Else NULL. */
 BelayFiber *belay_fiber_uncover (void);
 
 /* The fiber that is calling; NULL on plain threads, and in callbacks. */

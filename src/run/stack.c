@@ -7,10 +7,10 @@
  * describes it. *Warm* stacks have been used and are used again first, the latest before all; *cold* ones have never
  * been touched, or were given back.
  *
- * Guards. MADV_GUARD_INSTALL (Linux 6.13) makes a page fault without splitting the mapping. Where it is missing, or fails
- * for once, mprotect() does, at the cost of two mappings a stack, of which the kernel allows vm.max_map_count: half of
- * that is used, and then belay_stack_get() gives NULL rather than let something else in the process fail. A place is
- * guarded when it is first used, and stays so for ever.
+ * Guards. MADV_GUARD_INSTALL (Linux 6.13) makes a page fault without splitting the mapping. Where it is missing, or
+ * fails for once, mprotect() does, at the cost of two mappings a stack, of which the kernel allows vm.max_map_count:
+ * half of that is used, and then belay_stack_get() gives NULL rather than let something else in the process fail. A
+ * place is guarded when it is first used, and stays so for ever.
  *
  * Tops at a power-of-two stride would all fall on the same sets of the cache. So the stride is a page more than the
  * size, and each stack's top is moved down by one of sixteen colours of 64 bytes.
