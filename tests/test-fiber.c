@@ -1606,6 +1606,69 @@ stack_size (void)
   g_test_trap_assert_passed ();
 }
 
+static gboolean
+is_refused (void)
+{
+  g_autoptr (BelayFuture) future = belay_spawn (count_call, NULL);
+
+  while (belay_future_is_pending (future))
+    g_main_context_iteration (NULL, TRUE);
+  return g_error_matches (belay_future_get_error (future), BELAY_ERROR, BELAY_ERROR_NO_STACK);
+}
+
+/* What cannot be rounded up, or multiplied, is more than there is all the same. */
+static void
+enormous_stacks_subprocess (void)
+{
+  const gsize sizes[] = { G_MAXSIZE, G_MAXSIZE - 4096, G_MAXSIZE / 2 + 1, (gsize) 1 << 56, (gsize) 1 << 55 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (sizes); i++)
+    {
+      belay_set_stack_size (sizes[i]);
+      g_assert_true (is_refused ());
+    }
+  g_assert_cmpint (called, ==, 0);
+}
+
+static void
+enormous_stacks (void)
+{
+  g_test_trap_subprocess ("/fiber/enormous-stacks/subprocess", 20 * G_USEC_PER_SEC, G_TEST_SUBPROCESS_DEFAULT);
+  g_test_trap_assert_passed ();
+}
+
+static gsize
+address_space (void)
+{
+  g_autofree char *text = NULL;
+
+  g_assert_true (g_file_get_contents ("/proc/self/statm", &text, NULL, NULL));
+  return (gsize) g_ascii_strtoull (text, NULL, 10) * (gsize) sysconf (_SC_PAGESIZE);
+}
+
+/* What could not be mapped is not counted as a stack, for which a place would be kept. */
+static void
+refused_maps_subprocess (void)
+{
+  gsize before;
+
+  belay_set_stack_size ((gsize) 1 << 46);
+  for (int i = 0; i < 1000; i++)
+    g_assert_true (is_refused ());
+  before = address_space ();
+  for (int i = 0; i < 20000; i++)
+    g_assert_true (is_refused ());
+  g_assert_cmpuint (address_space (), <, before + 32 * 1024 * 1024);
+}
+
+static void
+refused_maps (void)
+{
+  g_test_trap_subprocess ("/fiber/refused-maps-cost-nothing/subprocess", 60 * G_USEC_PER_SEC,
+                          G_TEST_SUBPROCESS_DEFAULT);
+  g_test_trap_assert_passed ();
+}
+
 /* With mprotect guards the number of stacks is limited; the fiber that gets none fails, and is not run. */
 static void
 no_stack_subprocess (void)
@@ -1960,6 +2023,10 @@ main (int argc, char **argv)
   g_test_add_func ("/fiber/stack-size/subprocess", stack_size_subprocess);
   g_test_add_func ("/fiber/no-stack", no_stack);
   g_test_add_func ("/fiber/no-stack/subprocess", no_stack_subprocess);
+  g_test_add_func ("/fiber/enormous-stacks", enormous_stacks);
+  g_test_add_func ("/fiber/enormous-stacks/subprocess", enormous_stacks_subprocess);
+  g_test_add_func ("/fiber/refused-maps-cost-nothing", refused_maps);
+  g_test_add_func ("/fiber/refused-maps-cost-nothing/subprocess", refused_maps_subprocess);
   test_add_fiber ("/fiber/nested-main-loops", dialogs);
   test_add_fiber ("/fiber/nested-main-loop-in-the-middle", straddlers);
   test_add_fiber ("/fiber/errno-over-guards", errno_over_guards);

@@ -500,6 +500,35 @@ read_fifo_cancelled (gpointer data, GError **error)
 
 /* --- reading and cancellation --- */
 
+/* That a scope is out of time is told by the await: the futures that were refused have no news for the sink. */
+static void
+count_sunk (const GError *error, const char *what, const char *site, gpointer n)
+{
+  g_atomic_int_inc ((int *) n);
+}
+
+static gboolean
+late_scope (gpointer data, GError **error)
+{
+  g_autofree char *path = test_tmp_path ("late");
+  belay_auto (BelayFile) file = belay_await (belay_file_create (path), error);
+  int sunk = 0;
+
+  g_assert_nonnull (file);
+  belay_set_sink (count_sunk, &sunk);
+  {
+    belay_auto (BelayTimeout) timeout = belay_timeout (0);
+
+    g_assert_nonnull (timeout);
+    g_assert_false (belay_await_ok (belay_file_read_bytes (path), NULL));
+    g_assert_false (belay_await_ok (belay_file_write_text (file, "late"), NULL));
+    g_assert_false (belay_await_ok (belay_file_replace (path), NULL));
+  }
+  belay_set_sink (NULL, NULL);
+  g_assert_cmpint (sunk, ==, 0);
+  return belay_close (&file, error);
+}
+
 static gboolean
 read_in_cancelled_scope (gpointer data, GError **error)
 {
@@ -1457,6 +1486,7 @@ main (int argc, char **argv)
   test_add_fiber ("/file/read/fifo", read_fifo);
   test_add_fiber ("/file/read/fifo-cancelled", read_fifo_cancelled);
   test_add_fiber ("/file/read/L20-cancelled-scope", read_in_cancelled_scope);
+  test_add_fiber ("/file/L9-refused-is-no-news", late_scope);
   test_add_fiber ("/file/read/G09-cancelled", read_cancelled);
   test_add_fiber ("/file/create/leaves-content", create_leaves_content);
   test_add_fiber ("/file/create/G05-use-after-close", create_use_after_close);

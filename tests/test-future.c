@@ -1096,6 +1096,60 @@ wait_sync_in_main_loop (void)
   belay_future_unref (delay);
 }
 
+static gboolean
+succeed (gpointer data, GError **error)
+{
+  return TRUE;
+}
+
+static BelayFuture *
+go_on (BelayFuture *future, gpointer data)
+{
+  return belay_future_new_int64 (1);
+}
+
+static gpointer
+resolve_late (gpointer promise)
+{
+  g_usleep (2000);
+  return GINT_TO_POINTER (belay_promise_resolve (promise));
+}
+
+/* The main thread, while nobody runs its loop: refused as long as something is to be done there. */
+static void
+wait_sync_before_the_loop (void)
+{
+  for (int way = 0; way < 3; way++)
+    {
+      g_autoptr (BelayPromise) promise = belay_promise_new ();
+      g_autoptr (BelayFuture) promised = belay_promise_get_future (promise);
+      g_autoptr (BelayFuture) future = NULL;
+      g_autoptr (GError) error = NULL;
+      GThread *thread;
+
+      if (way == 0)
+        future = belay_future_delay (1);
+      else if (way == 1)
+        future = belay_spawn (succeed, NULL);
+      else
+        future = belay_future_then (belay_future_ref (promised), go_on, NULL, NULL);
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "*belay_future_wait_sync*");
+      g_assert_false (belay_future_wait_sync (future, &error));
+      g_test_assert_expected_messages ();
+      g_assert_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE);
+      if (way == 2)
+        g_assert_true (belay_promise_resolve (promise));
+      while (belay_future_is_pending (future) || g_main_context_pending (NULL))
+        g_main_context_iteration (NULL, TRUE);
+      g_assert_true (belay_future_check (future, NULL));
+
+      /* Now there is nothing left to do at home, and what another thread does can be waited for. */
+      thread = g_thread_new ("resolves", resolve_late, promise);
+      g_assert_true (belay_future_wait_sync (promised, NULL));
+      g_thread_join (thread);
+    }
+}
+
 /* --- resources: a value that comes too late is released asynchronously --- */
 
 typedef struct
@@ -1218,6 +1272,7 @@ main (int argc, char **argv)
   g_test_add_func ("/future/wait-sync", wait_sync);
   test_add_fiber ("/future/wait-sync-refused-in-a-fiber", wait_sync_at_home);
   g_test_add_func ("/future/wait-sync-refused-in-a-callback", wait_sync_in_main_loop);
+  g_test_add_func ("/future/wait-sync-refused-before-the-loop-runs", wait_sync_before_the_loop);
   test_add_fiber ("/future/L18-late-resource-is-closed", resources);
   test_add_fiber ("/future/L15-resource-dropped-elsewhere-is-closed-at-home", resource_dropped_elsewhere);
   return g_test_run ();

@@ -1692,6 +1692,174 @@ test_open_no_resource (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- in a handler that a main loop on a fiber's stack runs --- */
+
+typedef struct
+{
+  GMainContext *context;
+  int           priority;
+  gboolean      push;     /* @context is the thread's default meanwhile */
+  gboolean      handled;
+  BelayPromise *promise;
+  guint         ticks;
+  gboolean      stop;
+} Dialog;
+
+static gboolean
+tick (gpointer data, GError **error)
+{
+  Dialog *self = data;
+
+  for (; !self->stop; self->ticks++)
+    if (!belay_sleep (1, error))
+      return FALSE;
+  return TRUE;
+}
+
+static gboolean
+in_no_fiber (gpointer data)
+{
+  Dialog *self = data;
+  GError *error = NULL;
+
+  g_assert_false (belay_in_fiber ());
+  g_assert_true (belay_checkpoint (&error)); /* the fiber below is out of time */
+  g_assert_null (belay_scope_current ());
+  expect_critical ("*belay_await: waits*");
+  g_assert_false (belay_await_ok (belay_future_new_done (), &error));
+  g_assert_error (error, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
+  g_clear_error (&error);
+  expect_critical ("*belay_await: waits*");
+  g_assert_null (belay_await (belay_promise_get_future (self->promise), &error));
+  g_assert_error (error, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
+  g_clear_error (&error);
+  expect_critical ("*belay_sleep: waits*");
+  g_assert_false (belay_sleep (10, NULL));
+  expect_critical ("*belay_yield: waits*");
+  g_assert_false (belay_yield (NULL));
+  expect_critical ("*belay_timeout: waits*");
+  g_assert_null (belay_timeout (10));
+  expect_critical ("*belay_shield: waits*");
+  g_assert_null (belay_shield ());
+  expect_critical ("*belay_scope_begin: waits*");
+  g_assert_null (belay_scope_begin ());
+  expect_critical ("*belay_await: waits*");
+  BELAY_WITH (Thing, w, thing_open ("w"), &error)
+    g_assert_not_reached ();
+  else
+    g_assert_error (error, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
+  g_clear_error (&error);
+  {
+    belay_auto (Thing) a = thing_new_slow ("a", 10);
+    belay_auto (Thing) b = thing_new ("b");
+    belay_auto (BelayScope) scope = belay_scope_new ();
+
+    g_assert_true (belay_scope_defer (scope, note_func, "deferred"));
+    thing_note ("%s", a != NULL && b != NULL ? "body" : "?");
+  }
+  belay_future_unref (belay_spawn (note_func, "spawned"));
+  thing_note ("handled");
+  self->handled = TRUE;
+  return G_SOURCE_REMOVE;
+}
+
+/* A fiber that has been covered is itself again, whatever the loop did; and so is one that ends, or waits, at once. */
+static gboolean
+nest (gpointer data, GError **error)
+{
+  Dialog *self = data;
+  BelayFuture *ticker = belay_spawn (tick, self);
+  GSource *source = g_idle_source_new ();
+  guint before;
+
+  self->promise = belay_promise_new ();
+  self->handled = self->stop = FALSE;
+  g_source_set_priority (source, self->priority);
+  g_source_set_callback (source, in_no_fiber, self, NULL);
+  g_source_attach (source, self->context);
+  g_source_unref (source);
+  if (!belay_sleep (5, error))
+    return FALSE;
+  before = self->ticks;
+  {
+    belay_auto (BelayTimeout) timeout = belay_timeout (0);
+
+    g_assert_nonnull (timeout);
+    if (self->push)
+      g_main_context_push_thread_default (self->context);
+    while (!self->handled || (self->context == NULL && self->ticks == before))
+      g_main_context_iteration (self->context, TRUE);
+    while (self->push && strstr (thing_log (), " a.") == NULL)
+      g_main_context_iteration (self->context, TRUE);
+    if (self->push)
+      g_main_context_pop_thread_default (self->context);
+    g_assert_false (belay_checkpoint (NULL));
+  }
+  g_assert_true (belay_in_fiber ());
+  g_assert_true (belay_promise_resolve (self->promise)); /* nothing was lost by the await that was refused */
+  belay_promise_unref (self->promise);
+  self->stop = TRUE;
+  return belay_await_ok (ticker, error);
+}
+
+/* The loop is the last thing that the fiber does. */
+static gpointer
+nest_and_end (gpointer data, GError **error)
+{
+  g_main_context_iteration (NULL, FALSE);
+  return data;
+}
+
+/* By the end of the fiber, when it has left its stack. */
+static void
+assert_in_no_fiber (gpointer data)
+{
+  g_assert_false (belay_in_fiber ());
+  *(gboolean *) data = TRUE;
+}
+
+/* From here on the main context has to do with us. */
+static gpointer
+acquaint (gpointer context)
+{
+  g_autoptr (BelayFuture) future = NULL;
+
+  g_main_context_push_thread_default (context);
+  future = belay_spawn (sleep_func, NULL);
+  while (belay_future_is_pending (future))
+    g_main_context_iteration (context, TRUE);
+  g_main_context_pop_thread_default (context);
+  return NULL;
+}
+
+static gboolean
+test_nested_handler (gpointer data, GError **error)
+{
+  g_autoptr (GMainContext) other = g_main_context_new ();
+  Dialog dialogs[] = { { NULL, G_PRIORITY_DEFAULT, FALSE }, { NULL, G_PRIORITY_HIGH, FALSE }, { NULL, G_MININT, FALSE },
+                       { other, G_PRIORITY_HIGH, FALSE }, { other, G_PRIORITY_DEFAULT, TRUE } };
+  gboolean destroyed = FALSE;
+
+  g_thread_join (g_thread_new ("acquaint", acquaint, other));
+  for (guint i = 0; i < G_N_ELEMENTS (dialogs); i++)
+    {
+      g_assert_true (belay_await_ok (belay_spawn (nest, &dialogs[i]), error));
+      g_assert_true (belay_sleep (30, error));
+      g_assert_cmpint (thing_count.opened, ==, thing_count.freed);
+      g_assert_cmpuint (belay_get_n_pending (), ==, 1); /* this test */
+      g_test_message ("%u: %s", i, thing_log ());
+      g_assert_nonnull (strstr (thing_log (), "body handled "));
+      g_assert_nonnull (strstr (thing_log (), " deferred -b -a "));
+      g_assert_nonnull (strstr (thing_log (), " a."));
+      g_assert_nonnull (strstr (thing_log (), " spawned"));
+      thing_clear_log ();
+    }
+  belay_future_unref (belay_spawn_value (nest_and_end, &destroyed, assert_in_no_fiber));
+  g_assert_true (belay_sleep (1, error));
+  g_assert_true (destroyed);
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1769,5 +1937,6 @@ main (int argc, char **argv)
   thing_add_test ("/guard/L1-L4-cancelled-at-every-checkpoint", test_every_checkpoint);
   thing_add_test ("/guard/L13-release-of-what-is-no-resource", test_no_resource);
   thing_add_test ("/guard/L13-open-gives-what-is-no-resource", test_open_no_resource);
+  thing_add_test ("/guard/L15-handlers-of-a-nested-main-loop", test_nested_handler);
   return g_test_run ();
 }

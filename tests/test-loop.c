@@ -4,8 +4,12 @@
  */
 #include "support.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PATIENCE (20 * G_USEC_PER_SEC)
 
@@ -749,6 +753,179 @@ continuation_dialog (gpointer data, GError **error)
   return belay_await_ok (future, error);
 }
 
+/* --- main contexts that have nothing to do with us --- */
+
+static gboolean
+nap (gpointer data, GError **error)
+{
+  return belay_sleep (30, error);
+}
+
+static gboolean
+wait_in_handler (gpointer done)
+{
+  {
+    belay_auto (BelayScope) scope = belay_scope_new ();
+
+    g_assert_true (belay_scope_defer (scope, nap, NULL));
+  }
+  g_assert_true (belay_in_fiber ());
+  *(gboolean *) done = TRUE;
+  return G_SOURCE_REMOVE;
+}
+
+/* Its handlers are the fiber's own, and may wait. */
+static gboolean
+iterate_stranger (gpointer data, GError **error)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  g_autoptr (GSource) source = g_timeout_source_new (5);
+  gboolean done = FALSE;
+
+  g_source_set_callback (source, wait_in_handler, &done, NULL);
+  g_source_attach (source, context);
+  while (!done)
+    g_main_context_iteration (context, TRUE);
+  g_assert_true (belay_in_fiber ());
+  return belay_sleep (1, error);
+}
+
+static gboolean
+be_in_no_fiber (gpointer loop)
+{
+  g_assert_false (belay_in_fiber ());
+  return close_dialog (loop);
+}
+
+static gboolean
+short_dialog (gpointer milliseconds, GError **error)
+{
+  g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
+
+  g_timeout_add (GPOINTER_TO_UINT (milliseconds), be_in_no_fiber, loop);
+  g_main_loop_run (loop);
+  g_assert_true (belay_in_fiber ());
+  return belay_sleep (5, error);
+}
+
+/* While some wait in such handlers, g_main_depth() is no measure for whose dialog has ended, and whose has not. */
+static gboolean
+strangers (gpointer data, GError **error)
+{
+  BelayFuture *all[20];
+
+  for (guint i = 0; i < G_N_ELEMENTS (all); i++)
+    all[i] = i % 2 == 0 ? belay_spawn (iterate_stranger, NULL) : belay_spawn (short_dialog, GUINT_TO_POINTER (i * 7));
+  if (!belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error))
+    return FALSE;
+  g_assert_cmpint (g_main_depth (), ==, 1);
+  return TRUE;
+}
+
+/* --- the end of a main context --- */
+
+static gboolean
+do_nothing (gpointer data)
+{
+  return G_SOURCE_REMOVE;
+}
+
+static BelayFuture *
+never_called (BelayFuture *future, gpointer data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+resolve_at_the_end (gpointer promise)
+{
+  g_assert_true (belay_promise_resolve (promise));
+}
+
+/* What is sent home while the main context is being freed wakes nobody, and touches nothing that has gone. */
+static void
+end_of_context_subprocess (void)
+{
+  GMainContext *context = g_main_context_new ();
+  BelayPromise *promise = belay_promise_new ();
+  GSource *holder = g_timeout_source_new_seconds (1000), *first = g_timeout_source_new (20);
+  BelayFuture *future;
+
+  g_main_context_push_thread_default (context);
+  future = belay_future_then (belay_promise_get_future (promise), never_called, NULL, NULL);
+  g_source_set_callback (holder, do_nothing, promise, resolve_at_the_end);
+  g_source_attach (holder, context);
+  g_source_unref (holder);
+  g_source_set_priority (first, G_PRIORITY_HIGH); /* so that nobody else is asked after the poll */
+  g_source_set_callback (first, do_nothing, NULL, NULL);
+  g_source_attach (first, context);
+  g_source_unref (first);
+  while (g_main_context_iteration (context, FALSE))
+    ;
+  g_main_context_iteration (context, TRUE);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+  g_assert_true (belay_future_is_pending (future));
+  _exit (0); /* the continuation, whose home is gone, is not looked for */
+}
+
+static void
+end_of_context (void)
+{
+  g_test_trap_subprocess ("/loop/pushed-while-the-context-is-freed/subprocess", 20 * G_USEC_PER_SEC,
+                          G_TEST_SUBPROCESS_DEFAULT);
+  g_test_trap_assert_passed ();
+  g_test_trap_assert_stderr_unmatched ("*CRITICAL*");
+}
+
+/* --- the stacks of several loops --- */
+
+/* Before libc's: no guard page can be installed while it fails. */
+static int madvise_fails;
+
+int
+madvise (void *address, size_t length, int advice)
+{
+  if (advice == 102 && g_atomic_int_get (&madvise_fails)) /* MADV_GUARD_INSTALL */
+    {
+      errno = ENOMEM;
+      return -1;
+    }
+  return (int) syscall (SYS_madvise, address, length, advice);
+}
+
+static gboolean
+yield_twice (gpointer data, GError **error)
+{
+  return belay_yield (error) && belay_yield (error);
+}
+
+static gboolean
+yield_in_loop (BelayLoop *loop, GError **error)
+{
+  BelayFuture *all[20];
+
+  for (guint i = 0; i < G_N_ELEMENTS (all); i++)
+    all[i] = belay_loop_spawn (loop, yield_twice, NULL, NULL);
+  return belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error);
+}
+
+/* A guard that madvise() could not install, for lack of memory, is mprotect()'s; the next is madvise()'s again. */
+static gboolean
+madvise_fails_once (gpointer data, GError **error)
+{
+  belay_auto (BelayLoop) a = belay_loop_new ("a");
+  belay_auto (BelayLoop) b = NULL;
+
+  g_assert_true (yield_in_loop (a, error));
+  g_atomic_int_set (&madvise_fails, TRUE);
+  b = belay_loop_new ("b");
+  g_assert_true (belay_await_ok (belay_loop_spawn (b, yield_twice, NULL, NULL), error));
+  g_atomic_int_set (&madvise_fails, FALSE);
+  g_assert_true (belay_close (&a, error));
+  return yield_in_loop (b, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -774,5 +951,9 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/dialog-does-not-stall", dialog_does_not_stall);
   test_add_fiber ("/loop/dialog-in-a-callback", callback_dialog);
   test_add_fiber ("/loop/dialog-in-a-continuation", continuation_dialog);
+  test_add_fiber ("/loop/dialogs-beside-waits-in-handlers", strangers);
+  g_test_add_func ("/loop/pushed-while-the-context-is-freed", end_of_context);
+  g_test_add_func ("/loop/pushed-while-the-context-is-freed/subprocess", end_of_context_subprocess);
+  test_add_fiber ("/loop/madvise-fails-once", madvise_fails_once);
   return g_test_run ();
 }

@@ -1443,7 +1443,7 @@ static gboolean
 refuse_body (gpointer data, GError **error)
 {
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
-  BelayFuture *futures[3];
+  BelayFuture *futures[4];
 
   if (data != NULL)
     belay_scope_set_timeout (belay_scope_current (), 0);
@@ -1453,6 +1453,7 @@ refuse_body (gpointer data, GError **error)
   futures[0] = thing_open_in ("b", 0);
   futures[1] = belay_spawn (note_func, "c");
   futures[2] = belay_semaphore_acquire_async (semaphore);
+  futures[3] = belay_future_delay (1000);
   for (guint i = 0; i < G_N_ELEMENTS (futures); i++)
     {
       g_assert_true (belay_future_is_rejected (futures[i]));

@@ -77,7 +77,16 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn       (BelayFunc func, gpointer 
 /* The same for a function that makes a value; @destroy frees a value that nobody took. */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_spawn_value (BelayValueFunc func, gpointer data, GDestroyNotify destroy) BELAY_USE_RESULT;
 
-/* TRUE in a fiber. */
+/**
+ * belay_in_fiber:
+ *
+ * %TRUE in a fiber, also while it runs a main loop of its own, in a dialog say; but not in what that loop dispatches,
+ * which is as plain as in any other loop: it must not wait, what it spawns is detached, and its guards schedule their
+ * releases. (This goes for a main context that fibers, delays or scopes have been made for. One that Belay has never met
+ * runs its handlers as a part of the fiber that iterates it: no other may iterate it while they wait.)
+ *
+ * Suspends: never. Cancellation: none. Threads: any. Errors: none.
+ */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_in_fiber (void);
 
 /**
@@ -106,7 +115,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_external_end   (void);
  * belay_set_stack_size:
  * @bytes: address space for each fiber's stack; what is not touched costs no memory
  *
- * 128 KiB unless told. Rounded up to whole pages; for stacks made from now on, so call it first.
+ * 128 KiB unless told. Rounded up to whole pages, and to 16 KiB at least; for stacks made from now on, so call it
+ * first. They are mapped in hundreds: where the system has not so much address space, fibers fail with %BELAY_ERROR_NO_STACK.
  */
 BELAY_AVAILABLE_IN_1_0 void belay_set_stack_size (gsize bytes);
 

@@ -76,7 +76,9 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_future_check       (BelayFuture *future, G
  * @error: return location for a #GError
  *
  * Blocks a plain thread until the outcome is known. Refused, with g_critical(), on a thread that is the home of
- * fibers, since that thread may be the one to produce the outcome.
+ * fibers, since that thread may be the one to produce the outcome: in everything that its main loop dispatches; and,
+ * while no loop runs, as long as there is a fiber, a delay, a continuation or a scope whose home is the thread's main context
+ * (the thread-default one; on the main thread else the global default one).
  *
  * Suspends: blocks the thread. Cancellation: none. Threads: plain threads and workers.
  * Errors: those of the future; %BELAY_ERROR_MISUSE.
@@ -219,7 +221,7 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_get_member    (BelayFuture *fut
  * memory is asked to end, and seen to its end, first.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_with_timeout (BelayFuture *future, gint64 milliseconds) BELAY_USE_RESULT;
-/* Resolves after so many milliseconds. */
+/* Resolves after so many milliseconds. In a cancelled scope it does not begin: it is rejected. */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_delay        (gint64 milliseconds) BELAY_USE_RESULT;
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelayFuture, belay_future_unref)

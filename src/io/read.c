@@ -32,6 +32,7 @@
  * the promise's on_cancel, which may run while the job ends.
  */
 #include "io/replace.h"
+#include "run/fiber.h"
 
 #include <belay/belay.h>
 #include <errno.h>
@@ -366,6 +367,7 @@ BelayFuture *
 belay_file_read_bytes (const char *path)
 {
   Reading here = { .fd = -1 };
+  BelayFuture *refused;
   GError *error = NULL;
 
   if (path == NULL)
@@ -373,8 +375,9 @@ belay_file_read_bytes (const char *path)
       g_critical ("belay_file_read_bytes: the path is NULL");
       return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "a path is missing");
     }
-  if (!belay_checkpoint (&error))
-    return belay_future_new_error (error);
+  refused = belay_fiber_refuse ();
+  if (refused != NULL)
+    return refused;
 
   if (read_inline (&here, path, &error))
     {

@@ -11,12 +11,17 @@
  * turn of the main loop, in which it says it is not ready, so that sources of lower priority, above all GTK's frame
  * clock, come to their turn however busy the fibers are.
  *
+ * There is a second source, of the highest priority there is, which is never dispatched: that it is asked tells that a
+ * main loop turns, be it on a fiber's stack (fiber.c).
+ *
  * Invariants
  *   1. head, tail, timers and all that is marked so belong to the home thread and have no lock.
  *   2. Other threads push to `remote`, a stack of items that the home thread takes whole and reverses. A wake-up is
- *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls.
- *   3. The GMainContext owns the source, the source owns a reference to the context; the context's pointer back is
- *      weak and cleared under `lock` when the source goes. Fibers that had not begun by then end, without a stack.
+ *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls. It goes
+ *      to a descriptor of the context's own, since the GMainContext may be on its way out when others push.
+ *   3. The GMainContext owns the source, the source owns a reference to the context, which has no pointer back but as
+ *      the key that it is found by. Fibers that had not begun when it goes end then, without
+ *      a stack.
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
@@ -24,6 +29,11 @@
 #include "run/context.h"
 #include "run/fiber.h"
 #include "run/spin.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define BUDGET    4000 /* µs of one dispatch: a quarter of a frame */
 #define SPIN      50   /* µs before a poll */
@@ -133,10 +143,10 @@ belay_context_push_remote (BelayContext *self, BelayItem *item)
 
   if (atomic_load_explicit (&self->sleeping, memory_order_seq_cst) && atomic_exchange (&self->sleeping, 0))
     {
-      g_mutex_lock (&self->lock);
-      if (self->main_context != NULL)
-        g_main_context_wakeup (self->main_context);
-      g_mutex_unlock (&self->lock);
+      guint64 one = 1;
+
+      while (write (self->wake.fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
     }
 }
 
@@ -290,6 +300,14 @@ context_check (GSource *source)
   BelayContext *self = ((ContextSource *) source)->context;
 
   atomic_store_explicit (&self->sleeping, 0, memory_order_relaxed);
+  if (self->wake.revents != 0)
+    {
+      guint64 n;
+
+      self->wake.revents = 0;
+      while (read (self->wake.fd, &n, sizeof n) < 0 && errno == EINTR)
+        ;
+    }
   if (self->sit_out)
     {
       self->sit_out = FALSE;
@@ -306,6 +324,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   BelayThread outer = belay_thread;
   BelayFiber *outer_fiber = self->current;
   BelayLevel level = { .outer = self->level };
+  int depth = g_main_depth ();
   gint64 end = 0;
 
   belay_context_ref (self);
@@ -348,6 +367,8 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   belay_thread = outer;
   self->current = outer_fiber;
   self->level = level.outer;
+  if (outer.context != NULL) /* fibers that wait inside of a dispatch, or waited, count for all */
+    outer.context->level->depth += g_main_depth () - depth;
   belay_context_unref (self);
   return G_SOURCE_CONTINUE;
 }
@@ -373,9 +394,9 @@ belay_context_has_ended (BelayContext *self)
 {
   gboolean ended;
 
-  g_mutex_lock (&self->lock);
+  g_mutex_lock (&contexts_lock);
   ended = self->main_context == NULL;
-  g_mutex_unlock (&self->lock);
+  g_mutex_unlock (&contexts_lock);
   return ended;
 }
 
@@ -385,11 +406,8 @@ context_finalize (GSource *source)
   BelayContext *self = ((ContextSource *) source)->context;
 
   g_mutex_lock (&contexts_lock);
-  g_mutex_lock (&self->lock);
   g_hash_table_remove (contexts, self->main_context);
   self->main_context = NULL;
-  self->source = NULL;
-  g_mutex_unlock (&self->lock);
   g_mutex_unlock (&contexts_lock);
   end_unstarted (self);
   belay_context_unref (self);
@@ -397,24 +415,56 @@ context_finalize (GSource *source)
 
 static GSourceFuncs context_funcs = { context_prepare, context_check, context_dispatch, context_finalize, NULL, NULL };
 
+/* A second source, which is asked before any other, and so before another can be dispatched; itself it never is. */
+static gboolean
+turn_prepare (GSource *source, int *timeout)
+{
+  *timeout = -1;
+  belay_fiber_cover ();
+  return FALSE;
+}
+
+static gboolean
+turn_check (GSource *source)
+{
+  return FALSE;
+}
+
+static gboolean
+turn_dispatch (GSource *source, GSourceFunc callback, gpointer data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs turn_funcs = { turn_prepare, turn_check, turn_dispatch, NULL, NULL, NULL };
+
 /* --- finding one --- */
 
 static BelayContext *
 context_new (GMainContext *main_context)
 {
   BelayContext *self = g_malloc0 (sizeof *self);
+  GSource *source = g_source_new (&context_funcs, sizeof (ContextSource));
+  GSource *turn = g_source_new (&turn_funcs, sizeof (GSource));
 
   belay_debug_init ();
   atomic_init (&self->refs, 1);
-  g_mutex_init (&self->lock);
   self->main_context = main_context;
   self->seed = belay_context_seed;
-  self->source = g_source_new (&context_funcs, sizeof (ContextSource));
-  ((ContextSource *) self->source)->context = self;
-  g_source_set_static_name (self->source, "Belay");
-  g_source_set_can_recurse (self->source, TRUE);
-  g_source_attach (self->source, main_context);
-  g_source_unref (self->source);
+  self->wake.events = G_IO_IN;
+  self->wake.fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (self->wake.fd < 0)
+    g_error ("belay: eventfd: %s", g_strerror (errno)); /* as a GMainContext itself does */
+  ((ContextSource *) source)->context = self;
+  g_source_set_static_name (source, "Belay");
+  g_source_set_can_recurse (source, TRUE);
+  g_source_add_poll (source, &self->wake);
+  g_source_attach (source, main_context);
+  g_source_unref (source);
+  g_source_set_static_name (turn, "Belay's turn");
+  g_source_set_priority (turn, G_MININT);
+  g_source_attach (turn, main_context);
+  g_source_unref (turn);
   return self;
 }
 
@@ -441,8 +491,11 @@ belay_context_get_for_main (GMainContext *main_context)
 BelayContext *
 belay_context_get (void)
 {
-  if (G_LIKELY (belay_thread.context != NULL))
-    return belay_thread.context;
+  BelayContext *context = belay_thread.context;
+
+  /* What a main loop on the stack of a covered fiber dispatches may be of another context. */
+  if (G_LIKELY (context != NULL) && (context->level->covered == NULL || belay_fiber_self () != NULL))
+    return context;
   return belay_context_get_for_main (g_main_context_get_thread_default ());
 }
 
@@ -450,16 +503,32 @@ gboolean
 belay_context_is_home (void)
 {
   GMainContext *main_context = g_main_context_get_thread_default ();
-  gboolean known;
+  gboolean own = main_context != NULL || getpid () == (pid_t) syscall (SYS_gettid);
+  BelayContext *context;
+  gboolean is_home = FALSE;
 
   if (belay_thread.context != NULL)
     return TRUE;
   if (main_context == NULL)
     main_context = g_main_context_default ();
   g_mutex_lock (&contexts_lock);
-  known = contexts != NULL && g_hash_table_contains (contexts, main_context);
+  context = contexts != NULL ? g_hash_table_lookup (contexts, main_context) : NULL;
+  if (context == NULL)
+    {
+      /* no fiber has been here */
+    }
+  else if (g_main_context_is_owner (main_context))
+    {
+      is_home = TRUE;
+    }
+  else if (own && g_main_context_acquire (main_context))
+    {
+      is_home = belay_context_has_items (context) || belay_context_has_detached (context) ||
+                atomic_load_explicit (&context->refs, memory_order_relaxed) != 1; /* the source's */
+      g_main_context_release (main_context);
+    }
   g_mutex_unlock (&contexts_lock);
-  return known && g_main_context_is_owner (main_context);
+  return is_home;
 }
 
 static void
@@ -470,7 +539,7 @@ context_drop (BelayContext *self, guint64 what)
   belay_stacks_free (self);
   belay_limits_free (self);
   g_free (self->timers);
-  g_mutex_clear (&self->lock);
+  close (self->wake.fd);
   g_free (self);
 }
 

@@ -32,6 +32,8 @@ struct _BelayLevel
 {
   BelayLevel *outer;
   BelayCoro   coro;
+  BelayFiber *covered; /* the running fiber, once a main loop has begun to turn on its stack; see fiber.c */
+  int         depth;   /* g_main_depth() when it was covered, and again when it is not any more */
 };
 
 #define BELAY_SLICE 64 /* fibers that run between two looks at the clock */
@@ -40,7 +42,7 @@ struct _BelayContext
 {
   /* The home thread's (whoever iterates the GMainContext). */
   BelayItem   *head, *tail;   /* ready to run, first come first served */
-  BelayFiber  *current;       /* NULL while something else than a fiber runs; read it by belay_fiber_self() */
+  BelayFiber  *current;       /* NULL while none runs, or it is covered; read it by belay_fiber_self() */
   BelayLevel  *level;         /* NULL outside a dispatch */
   int          slice;         /* fibers that may still run in this slice */
   BelayStack  *warm;          /* stacks to use next, the warmest first */
@@ -62,9 +64,8 @@ struct _BelayContext
 
   _Atomic (guint64) refs;     /* references, and above them the jobs on the workers whose results come here */
   atomic_int    n_detached_remote; /* such fibers that other threads started */
-  GMutex        lock;         /* main_context */
-  GMainContext *main_context; /* weak; NULL once it is gone */
-  GSource      *source;       /* weak */
+  GPollFD       wake;         /* an eventfd: the descriptor is immutable, the rest the home thread's */
+  GMainContext *main_context; /* weak; the key of `contexts`, under its lock */
 };
 
 /* The context of the caller's thread-default GMainContext, made when it is not there (borrowed). */
@@ -79,7 +80,11 @@ void          belay_context_remove_job   (BelayContext *context);
 gboolean      belay_context_has_ended    (BelayContext *context);
 /* From any thread. */
 void          belay_context_push_remote  (BelayContext *context, BelayItem *item);
-/* TRUE on a thread whose queue is being run, or that owns a main context with fibers. */
+/*
+ * TRUE on a thread whose queue is being run, or that owns a main context with fibers; and where the thread's own
+ * context (its thread-default one, on the main thread the global default) is run by nobody, though something is to be
+ * done there.
+ */
 gboolean      belay_context_is_home      (void);
 
 void          belay_timer_arm            (BelayContext *context, BelayTimer *timer, gint64 when);

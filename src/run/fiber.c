@@ -11,6 +11,14 @@
  * (outcome known, no stack). A wait is *deaf* or *interruptible*. What is waited for *fires*, once for each wait, from
  * any thread; an interruption wakes the fiber, which then finds out itself what happened.
  *
+ * A fiber may run a main loop on its stack, as a dialog does. What that loop dispatches of other sources is in no
+ * fiber: were it to suspend, it would leave in the middle of GLib's dispatch. So a fiber is *covered* from the instant
+ * that a main loop on its stack looks for work (each context has a source whose prepare tells, before any other source)
+ * until the fiber itself asks again who is calling: then g_main_depth() is back at what it was. It is asked only when
+ * nobody is current, so that the fast way is one load. A loop over a GMainContext that has never had to do with Belay
+ * tells nothing; its handlers count as the fiber's own. Those can wait, and then g_main_depth(), which is the thread's,
+ * is one more for everybody; so what it has changed by in a dispatch changes what the dispatches around compare with.
+ *
  * Invariants
  *   1. A fiber runs on its context's home thread only, and is never destroyed while it is suspended.
  *   2. stack->wait != NONE exactly while it is waiting; whoever sets it to NONE queues the item. So it is queued once.
@@ -18,6 +26,8 @@
  *   4. Deadlines are compared with the clock after every wake-up, so one that fires while the fiber is queued is
  *      seen all the same.
  *   5. A thread-local address is never kept over a switch.
+ *   6. level->covered is the fiber on whose stack the thread is, or NULL, whenever nobody is current: who gives the
+ *      stack up, and the level that gets control back, clear it.
  */
 #include "run/fiber.h"
 
@@ -192,6 +202,34 @@ belay_fiber_resume (BelayContext *context, BelayItem *item)
   context->current = self;
   belay_coro_switch (&context->level->coro, &self->stack->coro);
   context->current = NULL;
+  context->level->covered = NULL;
+}
+
+/* --- main loops on its stack --- */
+
+void
+belay_fiber_cover (void)
+{
+  BelayContext *context = belay_thread.context;
+
+  if (G_UNLIKELY (context != NULL && context->current != NULL))
+    {
+      context->level->covered = context->current;
+      context->level->depth = g_main_depth ();
+      context->current = NULL;
+    }
+}
+
+BelayFiber *
+belay_fiber_uncover (void)
+{
+  BelayContext *context = belay_thread.context;
+
+  if (context == NULL || context->level->covered == NULL || belay_thread.current != &context->current ||
+      g_main_depth () > context->level->depth)
+    return NULL;
+  context->current = g_steal_pointer (&context->level->covered);
+  return context->current;
 }
 
 /* --- waiting --- */

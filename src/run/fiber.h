@@ -104,10 +104,18 @@ gboolean    belay_fiber_await  (BelayFiber *self, BelayFuture *future, const cha
 /* The same, deaf to cancellation and deadlines. */
 void        belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site);
 
+/* A main loop turns on this thread: what else it dispatches is in no fiber, though it be on the stack of one. */
+void        belay_fiber_cover  (void);
+/* Nobody is current: the fiber that was covered, when the loop on its stack has ended, is again. Else NULL. */
+BelayFiber *belay_fiber_uncover (void);
+
+/* The fiber that is calling; NULL on plain threads, and in callbacks. */
 static inline BelayFiber *
 belay_fiber_self (void)
 {
-  return *belay_thread.current;
+  BelayFiber *self = *belay_thread.current;
+
+  return G_LIKELY (self != NULL) ? self : belay_fiber_uncover ();
 }
 
 /* --- limit.c --- */

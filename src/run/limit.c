@@ -27,11 +27,16 @@
 
 atomic_uint belay_limit_epoch = 1;
 
+/* Over 0 in one step: nobody may see it, since a fiber that should look would find that it has. */
 static inline void
 advance_epoch (void)
 {
-  if (atomic_fetch_add_explicit (&belay_limit_epoch, 1, memory_order_acq_rel) == G_MAXUINT)
-    atomic_fetch_add_explicit (&belay_limit_epoch, 1, memory_order_acq_rel);
+  guint epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_relaxed), next;
+
+  do
+    next = epoch != G_MAXUINT ? epoch + 1 : 1;
+  while (!atomic_compare_exchange_weak_explicit (&belay_limit_epoch, &epoch, next, memory_order_acq_rel,
+                                                 memory_order_relaxed));
 }
 
 static BelayLimit *look (BelayStack *stack);

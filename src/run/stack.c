@@ -7,9 +7,10 @@
  * describes it. *Warm* stacks have been used and are used again first, the latest before all; *cold* ones have never
  * been touched, or were given back.
  *
- * Guards. MADV_GUARD_INSTALL (Linux 6.13) makes a page fault without splitting the mapping. Where it is missing,
- * mprotect() does, at the cost of two mappings a stack, of which the kernel allows vm.max_map_count: half of that is
- * used, and then belay_stack_get() gives NULL rather than let something else in the process fail.
+ * Guards. MADV_GUARD_INSTALL (Linux 6.13) makes a page fault without splitting the mapping. Where it is missing, or
+ * fails for once, mprotect() does, at the cost of two mappings a stack, of which the kernel allows vm.max_map_count:
+ * half of that is used, and then belay_stack_get() gives NULL rather than let something else in the process fail. A
+ * place is guarded when it is first used, and stays so for ever.
  *
  * Tops at a power-of-two stride would all fall on the same sets of the cache. So the stride is a page more than the
  * size, and each stack's top is moved down by one of sixteen colours of 64 bytes.
@@ -49,25 +50,30 @@
 #define CHUNK   256 /* stacks mapped at once */
 #define COLOURS 16
 
+/* So that a chunk's size can be counted, and mmap() is who says that there is not so much. */
+#define MAX_SIZE (G_MAXSIZE / CHUNK / 2)
+
 typedef struct
 {
-  char *base;
-  gsize size; /* without the guard */
+  char    *base;
+  gsize    size; /* without the guard */
+  gboolean guarded;
 } Cold;
 
 static GMutex lock;            /* all below */
 static Cold *cold;             /* stacks that touch no memory */
 static gsize n_cold, cold_size;
+static gsize n_stacks;         /* cold ones and others */
 static gsize stack_size = DEFAULT_SIZE;
 static gsize page_size;
-static gboolean use_mprotect;
+static gboolean use_mprotect;  /* the system knows nothing better */
 static gsize n_mprotected, max_mprotected;
 
 void
 belay_set_stack_size (gsize bytes)
 {
   g_mutex_lock (&lock);
-  stack_size = MAX (bytes, 16 * 1024);
+  stack_size = CLAMP (bytes, 16 * 1024, MAX_SIZE);
   g_mutex_unlock (&lock);
 }
 
@@ -84,40 +90,38 @@ read_max_map_count (void)
 
 /* Under the lock. */
 static gboolean
-guard (char *base)
+guard (Cold *place)
 {
+  if (place->guarded)
+    return TRUE;
   if (!use_mprotect)
     {
-      if (madvise (base, page_size, MADV_GUARD_INSTALL) == 0)
-        return TRUE;
-      use_mprotect = TRUE;
-      max_mprotected = read_max_map_count () / 4; /* two mappings each, half of all */
+      if (madvise (place->base, page_size, MADV_GUARD_INSTALL) == 0)
+        return place->guarded = TRUE;
+      use_mprotect = errno == EINVAL; /* anything else, a lack of memory say, may be over the next time */
     }
-  if (n_mprotected >= max_mprotected || mprotect (base, page_size, PROT_NONE) != 0)
+  if (max_mprotected == 0)
+    max_mprotected = read_max_map_count () / 4; /* two mappings each, half of all */
+  if (n_mprotected >= max_mprotected || mprotect (place->base, page_size, PROT_NONE) != 0)
     return FALSE;
   n_mprotected++;
-  return TRUE;
+  return place->guarded = TRUE;
 }
 
-/* Under the lock. Room in `cold` for every stack that exists, so that giving one back cannot fail. */
+/* Under the lock. Room in `cold` for every stack that exists and for @more, so that giving one back cannot fail. */
 static gboolean
 reserve_cold (gsize more)
 {
-  static gsize n_stacks;
   gsize size = cold_size;
   Cold *bigger;
 
-  n_stacks += more;
-  while (size < n_stacks)
+  while (size < n_stacks + more)
     size = MAX (CHUNK, size * 2);
   if (size == cold_size)
     return TRUE;
   bigger = g_try_renew (Cold, cold, size);
   if (bigger == NULL)
-    {
-      n_stacks -= more;
-      return FALSE;
-    }
+    return FALSE;
   cold = bigger;
   cold_size = size;
   return TRUE;
@@ -143,7 +147,8 @@ map_chunk (void)
   madvise (chunk, stride * CHUNK, MADV_NOHUGEPAGE); /* fails where the kernel knows none: as good */
 #endif
   for (int i = CHUNK - 1; i >= 0; i--) /* the lowest is used first */
-    cold[n_cold++] = (Cold) { chunk + (gsize) i * stride, size };
+    cold[n_cold++] = (Cold) { chunk + (gsize) i * stride, size, FALSE };
+  n_stacks += CHUNK;
   return TRUE;
 }
 
@@ -158,11 +163,9 @@ stack_new (BelayContext *context)
   ok = n_cold > 0 || map_chunk ();
   if (ok)
     {
-      place = cold[n_cold - 1];
-      /* The guard stays when the memory is given back, so only a new stack needs one; the mark is its first byte. */
-      ok = guard (place.base);
+      ok = guard (&cold[n_cold - 1]);
       if (ok)
-        n_cold--;
+        place = cold[--n_cold];
     }
   g_mutex_unlock (&lock);
   if (!ok)
@@ -214,9 +217,7 @@ stack_free (BelayStack *stack)
 #endif
   madvise (stack->base, size, MADV_DONTNEED);
   g_mutex_lock (&lock);
-  if (use_mprotect)
-    n_mprotected--; /* guarded again, at no cost, when it is next used */
-  cold[n_cold++] = (Cold) { base, size };
+  cold[n_cold++] = (Cold) { base, size, TRUE };
   g_mutex_unlock (&lock);
 }
 

@@ -8,7 +8,7 @@
  *
  * A source that borrows memory of whoever waits is not dropped: it is asked to end, and the result waits for that.
  */
-#include "run/context.h"
+#include "run/fiber.h"
 
 typedef struct
 {
@@ -205,5 +205,7 @@ belay_future_with_timeout (BelayFuture *future, gint64 milliseconds)
 BelayFuture *
 belay_future_delay (gint64 milliseconds)
 {
-  return timed_new (NULL, milliseconds);
+  BelayFuture *refused = belay_fiber_refuse ();
+
+  return refused != NULL ? refused : timed_new (NULL, milliseconds);
 }

@@ -30,8 +30,9 @@ belay_future_wait_sync (BelayFuture *future, GError **error)
     return belay_fail_no_future (G_STRFUNC, error);
   if (belay_future_status (future) == BELAY_STATE_PENDING && belay_context_is_home ())
     {
-      g_critical ("belay_future_wait_sync: this thread runs fibers, one of which may have to produce the outcome");
-      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a thread that runs fibers must not block for a future");
+      g_critical ("belay_future_wait_sync: this thread is the home of fibers, which may have to produce the outcome");
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE,
+                           "a thread that is the home of fibers must not block for a future");
       return FALSE;
     }
   g_mutex_init (&wait.lock);

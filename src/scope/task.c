@@ -100,6 +100,7 @@ leave_stack (BelayFiber *fiber)
 {
   fiber->stack = NULL;
   fiber->context->current = NULL;
+  fiber->context->level->covered = NULL;
 }
 
 /* An error that is not the result, though it happened: the group's, when the result is, or else nobody's. */
