@@ -670,11 +670,11 @@ any_of_them (gpointer data, GError **error)
   for (int i = 0; i < 3; i++)
     source_init (&source[i]);
   any = belay_future_any (source[0].future, source[1].future, source[2].future, NULL);
+  source_fail (&source[2], "two"); /* the first in time, as with `all` */
   source_fail (&source[0], "zero");
-  source_fail (&source[2], "two");
   g_assert_true (belay_future_is_pending (any));
   source_fail (&source[1], "one");
-  assert_rejected (any, G_IO_ERROR, G_IO_ERROR_EXISTS, "zero");
+  assert_rejected (any, G_IO_ERROR, G_IO_ERROR_EXISTS, "two");
   belay_future_unref (any);
   for (int i = 0; i < 3; i++)
     source_clear (&source[i]);
@@ -1280,6 +1280,357 @@ borrowed_and_decided (gpointer data, GError **error)
   return belay_scope_close (&scope, error);
 }
 
+static BelayFuture *
+start_late (BelayFuture *done, gpointer data)
+{
+  return borrower_start (data, FALSE);
+}
+
+static BelayFuture *
+late_borrower (Borrower *self)
+{
+  self->in_use = FALSE;
+  return belay_future_then (belay_future_delay (3), start_late, self, NULL);
+}
+
+/* That a future borrows is known only when a continuation has run: as well as if it had been known from the start. */
+static gboolean
+late_and_cancelled (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+
+  for (int way = 0; way < 81; way++)
+    {
+      Borrower borrower;
+      GError *local = NULL;
+      gint64 begin = belay_now ();
+      BelayFuture *future;
+
+      set_up ();
+      future = wrap (way / 9, wrap (way % 9, late_borrower (&borrower)));
+      {
+        belay_auto (BelayTimeout) timeout = belay_timeout (10);
+        g_assert_false (belay_await_ok (future, &local));
+        g_assert_true (belay_timeout_expired (timeout));
+      }
+      g_assert_false (borrower.in_use);
+      g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_clear_error (&local);
+      g_assert_cmpint (belay_now (), ==, begin + 15 * 1000);
+      borrower_clear (&borrower);
+      settle_down ();
+      g_assert_cmpint (sunk, ==, 0);
+
+      /* before it runs, there is nothing to wait for, and it never will */
+      set_up ();
+      future = wrap (way / 9, wrap (way % 9, late_borrower (&borrower)));
+      {
+        belay_auto (BelayTimeout) timeout = belay_timeout (2);
+        g_assert_false (belay_await_ok (future, &local));
+      }
+      g_assert_cmpint (belay_now (), ==, begin + 17 * 1000);
+      g_clear_error (&local);
+      g_assert_true (belay_sleep (10, error));
+      g_assert_false (borrower.in_use);
+      g_assert_cmpint (sunk, ==, 0);
+    }
+  return belay_scope_close (&scope, error);
+}
+
+static gboolean
+late_and_decided (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+
+  for (int way = 0; way < 9; way++)
+    for (int decision = 0; decision < 3; decision++)
+      {
+        Borrower borrower;
+        GError *local = NULL;
+        gint64 begin = belay_now ();
+        BelayFuture *future;
+
+        set_up ();
+        future = wrap (way, late_borrower (&borrower));
+        if (decision == 0)
+          future = belay_future_with_timeout (future, 10);
+        else if (decision == 1)
+          future = belay_future_race (future, belay_future_delay (10), NULL);
+        else
+          future = belay_future_all (belay_future_with_timeout (belay_future_delay (50), 10), future, NULL);
+        g_assert_true (belay_await_ok (future, &local) == (decision == 1));
+        g_assert_false (borrower.in_use);
+        if (decision != 1)
+          g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+        g_clear_error (&local);
+        g_assert_cmpint (belay_now (), ==, begin + 15 * 1000);
+        borrower_clear (&borrower);
+        settle_down ();
+        g_assert_cmpint (sunk, ==, 0);
+      }
+  return belay_scope_close (&scope, error);
+}
+
+/* A hundred thousand continuations, all of which may borrow, are given up on a fiber's small stack. */
+static gboolean
+long_chain_given_up (gpointer data, GError **error)
+{
+  GError *local = NULL;
+  Source source;
+  BelayFuture *future;
+
+  set_up ();
+  source_init (&source);
+  future = source.future;
+  for (int i = 0; i < LONG; i++)
+    future = belay_future_then (future, plus_one, NULL, NULL);
+  {
+    belay_auto (BelayTimeout) timeout = belay_timeout (10);
+    g_assert_false (belay_await_ok (future, &local));
+  }
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_error_free (local);
+  g_assert_cmpint (source.asked, ==, 1);
+  g_assert_cmpint (called + sunk, ==, 0);
+  source_clear (&source);
+  return TRUE;
+}
+
+static gboolean
+wait_for_shared (gpointer data, GError **error)
+{
+  return belay_await_ok (belay_future_ref (data), error);
+}
+
+/* Each of several waits that are cancelled leaves it to the others; the last asks, and all see the end. */
+static gboolean
+shared_and_cancelled (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+
+  for (int way = 0; way < 9; way++)
+    {
+      belay_auto (BelayScope) waits = belay_scope_new ();
+      GError *local = NULL;
+      gint64 begin = belay_now ();
+      Borrower borrower;
+      BelayFuture *future;
+
+      set_up ();
+      future = wrap (way, borrower_start (&borrower, FALSE));
+      for (int i = 0; i < 3; i++)
+        g_assert_true (belay_scope_spawn (waits, wait_for_shared, future, NULL));
+      g_assert_true (belay_sleep (10, error));
+      belay_future_unref (future);
+      belay_scope_cancel (waits, "enough");
+      g_assert_false (belay_close (&waits, &local));
+      g_assert_error (local, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      g_clear_error (&local);
+      g_assert_cmpint (belay_now (), ==, begin + 15 * 1000);
+      borrower_clear (&borrower);
+      g_assert_cmpint (sunk, ==, 0);
+    }
+  return belay_scope_close (&scope, error);
+}
+
+/* An interest that is kept keeps the work going: the wait ends with it, or when that interest is dropped. */
+static gboolean
+shared_and_kept (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+  Borrower borrower;
+  BelayFuture *future, *timed;
+  GError *local = NULL;
+  gint64 begin = belay_now ();
+
+  set_up ();
+  future = borrower_start (&borrower, FALSE);
+  timed = belay_future_with_timeout (belay_future_ref (future), 10);
+  g_assert_true (belay_sleep (20, error));
+  g_assert_true (belay_future_is_pending (timed));
+  g_assert_cmpint (borrower.source.asked, ==, 0);
+  belay_future_unref (future);
+  g_assert_cmpint (borrower.source.asked, ==, 1);
+  g_assert_false (belay_await_ok (timed, &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (&local);
+  g_assert_cmpint (belay_now (), ==, begin + 25 * 1000);
+  borrower_clear (&borrower);
+
+  /* a promise that is dropped is heard of by one who waits deaf */
+  future = borrower_start (&borrower, FALSE);
+  belay_promise_on_cancel (borrower.source.promise, NULL, NULL);
+  timed = belay_future_with_timeout (future, 10);
+  g_assert_true (belay_sleep (20, error));
+  g_assert_true (belay_future_is_pending (timed));
+  source_clear (&borrower.source);
+  g_assert_false (belay_await_ok (timed, &local));
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_BROKEN);
+  g_clear_error (&local);
+  g_assert_cmpint (sunk, ==, 0);
+  return belay_scope_close (&scope, error);
+}
+
+/* --- fibers that lose --- */
+
+typedef struct
+{
+  gboolean ended;
+  gboolean fails;
+  gboolean slept;
+} Loser;
+
+static gpointer
+lose (gpointer data, GError **error)
+{
+  Loser *self = data;
+
+  self->slept = belay_sleep (300, NULL);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+    belay_sleep (5, NULL); /* its clean-up */
+  }
+  self->ended = TRUE;
+  if (!self->fails)
+    return self; /* though it was told to end */
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_NO_SPACE, "its own");
+  return NULL;
+}
+
+static BelayFuture *
+spawn_later (BelayFuture *done, gpointer data)
+{
+  return belay_spawn_value (lose, data, count_destroy);
+}
+
+static gboolean
+race_of_fibers (gpointer data, GError **error)
+{
+  for (int way = 0; way < 12; way++)
+    for (int fails = 0; fails < 2; fails++)
+      {
+        Loser loser = { FALSE, fails, FALSE };
+        GError *local = NULL;
+        gint64 begin = belay_now ();
+        BelayFuture *mine = way != 6 ? belay_spawn_value (lose, &loser, count_destroy) : NULL, *future = NULL;
+        gboolean ok, ok_expected = TRUE;
+
+        set_up ();
+        switch (way)
+          {
+          case 0: future = belay_future_race (mine, belay_future_delay (10), NULL); break;
+          case 1: future = belay_future_any (belay_future_delay (10), mine, NULL); break;
+          case 2: future = belay_future_with_timeout (mine, 10), ok_expected = FALSE; break;
+          case 3: future = belay_future_all (belay_future_with_timeout (belay_future_delay (20), 10), mine, NULL), ok_expected = FALSE; break;
+          case 4: future = belay_future_race (belay_future_all (mine, NULL), belay_future_delay (10), NULL); break;
+          case 5: future = belay_future_race (belay_future_then (mine, just_count, NULL, NULL), belay_future_delay (10), NULL); break;
+          case 6: future = belay_future_race (belay_future_then (belay_future_delay (1), spawn_later, &loser, NULL),
+                                              belay_future_delay (10), NULL);
+                  break;
+          case 7: future = belay_future_with_timeout (belay_future_with_timeout (mine, 100), 10), ok_expected = FALSE; break;
+          case 8: future = belay_future_race (belay_future_delay (10), mine, belay_future_delay (12), NULL); break;
+          case 9: case 10: case 11: /* the wait itself is cut short */
+            {
+              belay_auto (BelayTimeout) timeout = belay_timeout (10);
+
+              g_assert_false (belay_await_ok (way == 9 ? belay_future_race (mine, NULL)
+                                              : way == 10 ? belay_future_all (mine, belay_future_new_done (), NULL)
+                                                          : belay_future_with_timeout (mine, 100), &local));
+              if (!fails)
+                g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+              break;
+            }
+          }
+        if (future != NULL)
+          {
+            ok = belay_await_ok (future, &local);
+            g_assert_true (ok == ok_expected);
+            if (!ok && !(fails && (way == 2 || way == 7)))
+              g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+          }
+        g_test_message ("way %d, fails %d: %s", way, fails, local != NULL ? local->message : "success");
+        g_clear_error (&local);
+        g_assert_true (loser.ended);
+        g_assert_false (loser.slept);
+        g_assert_cmpint (belay_now (), ==, begin + 15 * 1000);
+        g_assert_true (belay_checkpoint (error)); /* what it said has not failed the scope */
+        settle_down ();
+        g_assert_cmpint (destroyed, ==, !fails);
+      }
+  return TRUE;
+}
+
+static gpointer
+fail_at_the_end (gpointer data, GError **error)
+{
+  belay_auto (BelayShield) shield = belay_shield ();
+
+  belay_sleep (15, NULL);
+  if (data != NULL)
+    return data;
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_NO_SPACE, "its own");
+  return NULL;
+}
+
+/* What a loser has to say is not lost: its value is released, its error, unless it is the cancellation, goes to the sink. */
+static gboolean
+what_losers_say (gpointer data, GError **error)
+{
+  int thing;
+
+  for (int way = 0; way < 3; way++)
+    for (int fails = 0; fails < 2; fails++)
+      {
+        gint64 begin = belay_now ();
+        BelayFuture *mine = belay_spawn_value (fail_at_the_end, fails ? NULL : &thing, count_destroy);
+
+        set_up ();
+        switch (way)
+          {
+          case 0: mine = belay_future_race (mine, belay_future_delay (10), NULL); break;
+          case 1: mine = belay_future_any (mine, belay_future_delay (10), NULL); break;
+          case 2: mine = belay_future_race (belay_future_all_settled (mine, NULL), belay_future_delay (10), NULL); break;
+          }
+        g_assert_true (belay_await_ok (mine, error));
+        g_assert_cmpint (belay_now (), ==, begin + 15 * 1000);
+        g_assert_cmpint (destroyed, ==, !fails);
+        g_assert_cmpint (sunk, ==, way == 2 ? 0 : fails); /* there the members can be asked */
+        g_assert_true (belay_checkpoint (error));
+      }
+  return TRUE;
+}
+
+/* In whose future somebody else has an interest, or whose future is merely dropped, that one goes on. */
+static gboolean
+fibers_that_go_on (gpointer data, GError **error)
+{
+  for (int way = 0; way < 5; way++)
+    {
+      Loser loser = { FALSE, FALSE, FALSE };
+      gint64 begin = belay_now ();
+      BelayFuture *mine = belay_spawn_value (lose, &loser, count_destroy), *kept = NULL;
+
+      set_up ();
+      if (way < 2)
+        kept = belay_future_ref (mine);
+      switch (way)
+        {
+        case 0: g_assert_true (belay_await_ok (belay_future_race (mine, belay_future_delay (10), NULL), error)); break;
+        case 1: g_assert_false (belay_await_ok (belay_future_with_timeout (mine, 10), NULL)); break;
+        case 2: belay_future_unref (mine); break;
+        case 3: belay_future_unref (belay_future_all (mine, belay_future_delay (1000), NULL)); break;
+        case 4: belay_future_unref (belay_future_with_timeout (belay_future_then (mine, just_count, NULL, NULL), 10)); break;
+        }
+      g_assert_false (loser.ended);
+      g_assert_cmpint (belay_now (), ==, begin + (way < 2 ? 10 * 1000 : 0));
+      g_assert_true (belay_sleep (400, error));
+      g_assert_true (loser.ended && loser.slept);
+      g_clear_pointer (&kept, belay_future_unref);
+      g_assert_cmpint (destroyed, ==, 1);
+    }
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1320,5 +1671,13 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/1000-delays-in-any-order", out_of_time_order);
   test_add_fiber ("/combine/L22-cancelled-wait-for-borrowed-memory-ends-with-its-use", borrowed_and_cancelled);
   test_add_fiber ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
+  test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-cancelled", late_and_cancelled);
+  test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-decided", late_and_decided);
+  test_add_fiber ("/combine/chain-of-100000-given-up-uses-no-stack", long_chain_given_up);
+  test_add_fiber ("/combine/L22-cancelled-waits-do-not-wait-for-each-other", shared_and_cancelled);
+  test_add_fiber ("/combine/L22-a-kept-interest-keeps-the-work-going", shared_and_kept);
+  test_add_fiber ("/combine/L22-L30-fibers-that-lose-are-cancelled-and-joined", race_of_fibers);
+  test_add_fiber ("/combine/L9-L30-what-losers-say", what_losers_say);
+  test_add_fiber ("/combine/L30-fibers-that-go-on", fibers_that_go_on);
   return g_test_run ();
 }

@@ -15,7 +15,8 @@ G_BEGIN_DECLS
  *
  * Suspends: never itself. Cancellation: nothing starts in a cancelled scope. Since @data is the caller's, a
  * cancelled await asks (belay_worker_cancellable()) and then waits until @func has returned; a job that has not
- * begun is taken back. Threads: any. Errors: those of @func.
+ * begun is taken back. A reference to the future that is kept elsewhere keeps the job going, and such an await waiting.
+ * Threads: any. Errors: those of @func.
  *
  * Returns: (transfer full): resolves when the function returned %TRUE
  */

@@ -88,6 +88,7 @@ belay_loop_spawn (BelayLoop *self, BelayFunc func, gpointer data, GDestroyNotify
       return future;
     }
   task = belay_task_new (self->context, NULL, func, NULL, data, destroy, NULL, "belay_loop_spawn");
+  atomic_init (&task->fiber.future.flags, BELAY_FUTURE_JOINED);
   task->fiber.future.on_cancel = on_dropped;
   task->fiber.future.cancel_data = task;
   future = &task->fiber.future;

@@ -307,10 +307,10 @@ await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError *
         }
       while (!belay_limit_notice (self));
 
-      if (belay_future_is_borrowing (future))
+      if (belay_future_give_up (future, FALSE))
         {
-          belay_future_ask_borrower (future);
           wait_for_fire (self);
+          belay_future_take_up (future);
           /* That it was stopped is our doing: say why. Anything else really happened, and is what counts. */
           return belay_future_status (future) != BELAY_STATE_REJECTED ||
                  !g_error_matches (belay_future_get_error (future), G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
@@ -333,10 +333,10 @@ belay_fiber_await (BelayFiber *self, BelayFuture *future, const char *site, GErr
   if (G_UNLIKELY (!belay_limit_check (self, site, error)))
     {
       /* Nothing may use the caller's memory after this, checked late or not. */
-      if (belay_future_is_borrowing (future) && belay_future_status (future) == BELAY_STATE_PENDING)
+      if (belay_future_status (future) == BELAY_STATE_PENDING && belay_future_give_up (future, FALSE))
         {
-          belay_future_ask_borrower (future);
           belay_fiber_await_deaf (self, future, site);
+          belay_future_take_up (future);
         }
       return FALSE;
     }

@@ -8,8 +8,13 @@
  * there; a result that was dropped while it was RUNNING is looked for then. The function is called on the context where
  * it was registered, and not at all when the result was dropped before.
  *
- * A cancellation that claimed its phase is ASKING: a future that borrows memory of whoever waits is asked to end and seen
- * to its end, any other is dropped. When its notification comes at the same time, the later of the two finishes.
+ * A cancellation that claimed its phase is ASKING: while somebody still reads the result, deaf, a future that may borrow
+ * memory of whoever waits, and a fiber, is asked to end and seen to its end; any other is dropped, and so is all when the
+ * result was. When its notification comes at the same time, the later of the two finishes.
+ *
+ * What the function will return is not known before, so every continuation is *wrapping*: a wait for it that is given up
+ * last ends with it. Then its function is not called any more, or, when it runs on another thread just now, what it
+ * returns is asked to end at once.
  */
 #include "run/context.h"
 
@@ -25,6 +30,7 @@ typedef struct
   BelayContext  *context;
   BelayFuture   *source;
   BelayFuture   *adopted;
+  BelayFuture   *deaf;   /* that of the two whose end is waited for after it was given up */
   BelayThenFunc  func;
   gpointer       data;
   GDestroyNotify destroy;
@@ -64,6 +70,8 @@ finish (Then *self)
   BelayContext *context = self->context;
 
   drop_data (self);
+  if (self->deaf != NULL)
+    belay_future_take_up (self->deaf);
   g_clear_pointer (&self->source, belay_future_unref);
   g_clear_pointer (&self->adopted, belay_future_unref);
   belay_future_unref_writer (&self->result);
@@ -107,8 +115,8 @@ pass_on (Then *self)
 static void
 stop_waiting (Then *self, BelayFuture *future, void (*settle) (Then *))
 {
-  if (belay_future_is_borrowing (future))
-    belay_future_ask_borrower (future);
+  if (belay_future_has_interest (&self->result) && belay_future_give_up (future, TRUE))
+    self->deaf = future; /* told before the phase is OVER, and whoever finishes comes after that */
   else if (belay_future_remove_waiter (future, &self->waiter))
     {
       cancel (self);
@@ -212,13 +220,13 @@ then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDe
   self->context = belay_context_ref (belay_context_get ());
   self->source = future;
   self->adopted = NULL;
+  self->deaf = NULL;
   self->func = func;
   self->data = data;
   self->destroy = destroy;
   self->mode = mode;
   atomic_init (&self->phase, PHASE_WAITING);
-  if (belay_future_is_borrowing (future))
-    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
+  atomic_init (&self->result.flags, BELAY_FUTURE_WRAPPING | (belay_future_is_borrowing (future) ? BELAY_FUTURE_BORROWING : 0));
   if (!belay_future_add_waiter (future, &self->waiter))
     {
       atomic_store_explicit (&self->phase, PHASE_RUNNING, memory_order_relaxed);

@@ -6,7 +6,8 @@
  * each of these only queues an item of the block's at home, where all is decided in order: the first that finds it
  * undone does it. Each queued item, and the armed timer, holds the writing end of the result.
  *
- * A source that borrows memory of whoever waits is not dropped: it is asked to end, and the result waits for that.
+ * A source that may borrow memory of whoever waits, or is a fiber, is not dropped while somebody reads the result: it is
+ * asked to end, and the result waits for that.
  */
 #include "run/context.h"
 
@@ -21,7 +22,8 @@ typedef struct
   gint64        when;
   gint64        milliseconds;
   gboolean      over;      /* home */
-  gboolean      timed_out; /* home: a borrowing source was asked to end */
+  gboolean      deaf;      /* home: the source was given up, and is seen to its end */
+  gboolean      timed_out; /* home: because of the time */
 } Timed;
 
 #define TIMED_OF(p, member) ((Timed *) ((char *) (p) - G_STRUCT_OFFSET (Timed, member)))
@@ -57,6 +59,23 @@ end (Timed *self)
   return TRUE;
 }
 
+/* At home. TRUE: the source is asked to end, and will tell of its end. */
+static gboolean
+see_to_end (Timed *self)
+{
+  if (!self->deaf)
+    self->deaf = belay_future_has_interest (&self->result) && belay_future_give_up (self->source, TRUE);
+  return self->deaf;
+}
+
+static void
+drop_source (Timed *self)
+{
+  if (self->deaf)
+    belay_future_take_up (self->source);
+  g_clear_pointer (&self->source, belay_future_unref);
+}
+
 static GError *
 timed_out_error (Timed *self)
 {
@@ -73,17 +92,16 @@ on_timer (BelayTimer *timer)
     {
       belay_future_settle (&self->result, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
     }
-  else if (belay_future_is_borrowing (self->source))
+  else if (see_to_end (self))
     {
       self->over = FALSE;
       self->timed_out = TRUE;
-      belay_future_ask_borrower (self->source);
     }
   else if (belay_future_remove_waiter (self->source, &self->waiter))
     {
       if (belay_future_has_interest (&self->result))
         belay_future_settle_error (&self->result, timed_out_error (self));
-      g_clear_pointer (&self->source, belay_future_unref);
+      drop_source (self);
       drop_hold (self); /* the waiter's */
     }
   else
@@ -106,7 +124,8 @@ on_settled (BelayItem *item)
       else
         belay_future_settle_copy (&self->result, self->source);
     }
-  g_clear_pointer (&self->source, belay_future_unref);
+  if (self->source != NULL)
+    drop_source (self);
   drop_hold (self);
 }
 
@@ -123,12 +142,14 @@ on_dropped (BelayItem *item)
 {
   Timed *self = TIMED_OF (item, dropped);
 
-  if (!self->over && self->source != NULL && belay_future_is_borrowing (self->source))
-    belay_future_ask_borrower (self->source);
-  else if (end (self) && self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
+  if (!self->over && !(self->source != NULL && see_to_end (self)) && end (self))
     {
-      g_clear_pointer (&self->source, belay_future_unref);
-      drop_hold (self); /* the waiter's */
+      belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+      if (self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
+        {
+          drop_source (self);
+          drop_hold (self); /* the waiter's */
+        }
     }
   drop_hold (self);
 }
@@ -171,8 +192,8 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->waiter.notify = on_source;
   self->context = belay_context_ref (belay_context_ref (belay_context_get ()));
   self->source = source;
-  if (source != NULL && belay_future_is_borrowing (source))
-    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
+  if (source != NULL)
+    atomic_init (&self->result.flags, belay_future_classes_of_wrapper (source));
   self->milliseconds = milliseconds;
   self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
   if (source == NULL)

@@ -71,7 +71,10 @@ run_chain (BelayItem *item)
   GError *error = NULL;
 
   if (self->lingers)
-    belay_scope_leave (scope, NULL);
+    {
+      belay_future_take_up (self->future);
+      belay_scope_leave (scope, NULL);
+    }
   else if (unlink_chain (self) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
       !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
     {
@@ -143,13 +146,12 @@ belay_chains_drop (BelayScope *scope)
       BelayChain *self = scope->chains;
 
       unlink_chain (self);
-      if (belay_future_is_borrowing (self->future))
+      if (belay_future_give_up (self->future, FALSE)) /* its notification ends the chain, at home, which is here */
         {
           self->lingers = TRUE;
           belay_spin_lock (&scope->lock);
           belay_scope_count_children (scope, 1);
           belay_spin_unlock (&scope->lock);
-          belay_future_ask_borrower (self->future); /* its notification ends the chain */
         }
       else if (belay_future_remove_waiter (self->future, &self->waiter))
         {

@@ -363,6 +363,14 @@ belay_task_detached (BelayContext *context, BelayFunc func, gpointer data, GDest
 
 /* --- the public spawns --- */
 
+/* The fiber is its scope's: it goes on when its future is dropped, and is cancelled and joined when it loses a race. */
+static inline void
+make_joined (BelayTask *self)
+{
+  atomic_init (&self->fiber.future.flags, BELAY_FUTURE_JOINED | BELAY_FUTURE_KEPT);
+  belay_task_cancel_when_dropped (self);
+}
+
 static BelayFuture *
 spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy, const char *site)
 {
@@ -374,6 +382,7 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
   if (fiber == NULL)
     {
       task = belay_task_new (belay_context_get (), NULL, func, value_func, data, NULL, destroy, site);
+      make_joined (task);
       belay_task_start_detached (task);
       return &task->fiber.future;
     }
@@ -382,6 +391,7 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
     return future;
   scope = belay_scope_innermost (fiber);
   task = belay_task_new (scope->context, NULL, func, value_func, data, NULL, destroy, site);
+  make_joined (task);
   belay_task_start (task, scope);
   return &task->fiber.future;
 }
