@@ -156,14 +156,18 @@ typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
  * @destroy: (nullable): frees @data, always exactly once
  *
  * Continues with @func after success; a failure is passed on. belay_future_catch() is the opposite, and
- * belay_future_finally() runs either way and passes the outcome of @future on unless @func's future failed.
+ * belay_future_finally() is for clean-up: it calls @func either way, exactly once, and passes the outcome of @future on
+ * unless @func's future failed. When its result is dropped, or the wait for it cancelled, before @future is known, it drops
+ * @future and gives @func one that is rejected with %G_IO_ERROR_CANCELLED; what @func returns is seen to its end.
+ *
+ * An error of @future goes to the sink when @func neither looked at it nor passed it on, and failed itself.
  *
  * When @func returns work that borrows memory, a cancelled wait for the result, or for what is made of it, sees that to
  * its end. But a wait that is cancelled while another interest in the result is kept and @func has not returned ends at
  * once; @func may be called later, on behalf of the others.
  *
  * Suspends: never. Cancellation: dropping the result drops @future; @func is not called once the result has been
- * dropped. Threads: any; @func runs on the thread-default context of the caller. Errors: those of @future and @func.
+ * dropped, except that of belay_future_finally(). Threads: any; @func runs on the thread-default context of the caller. Errors: those of @future and @func.
  *
  * Returns: (transfer full): the result
  */

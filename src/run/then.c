@@ -6,7 +6,11 @@
  * or the function runs) to ADOPTING (the future that the function returned) to OVER. A cancellation claims WAITING or
  * ADOPTING by one exchange; whoever claims a phase owns what belongs to it. ADOPTING begins when the waiter is linked
  * there; a result that was dropped while it was RUNNING is looked for then. The function is called on the context where
- * it was registered, and not at all when the result was dropped before.
+ * it was registered, and not at all when the result was dropped before. That of finally is clean-up: it is always called,
+ * with a cancelled future when the source was given up, and what it returned is seen to its end, whoever reads it.
+ *
+ * The error of the source counts as seen when it has become the result's, when its reader (the function) looked at it, or
+ * when catch made something else of it. So it goes to the sink when the function failed in its turn without a look.
  *
  * A cancellation that claimed its phase is ASKING: while somebody still reads the result, deaf, a future that may borrow
  * memory of whoever waits, and a fiber, is asked to end and seen to its end; any other is dropped, and so is all when the
@@ -96,20 +100,47 @@ settle_with (Then *self, BelayFuture *outcome)
 static void
 settle_adopted (Then *self)
 {
-  if (self->mode == MODE_FINALLY && belay_future_status (self->adopted) == BELAY_STATE_RESOLVED)
-    settle_with (self, self->source);
-  else
-    settle_with (self, self->adopted);
+  gboolean resolved = belay_future_status (self->adopted) == BELAY_STATE_RESOLVED;
+
+  if (resolved && self->mode == MODE_CATCH)
+    belay_future_add_flag (self->source, BELAY_FUTURE_SEEN);
+  settle_with (self, resolved && self->mode == MODE_FINALLY ? self->source : self->adopted);
+}
+
+/* For a finally that was asked to end: its source is not waited for any more. */
+static void
+run_all_the_same (Then *self)
+{
+  atomic_store (&self->phase, PHASE_RUNNING);
+  belay_context_push (self->context, &self->item);
 }
 
 /* The outcome of the source, without the function: the result was asked to end before. */
 static void
 pass_on (Then *self)
 {
-  if (self->mode == MODE_THEN && belay_future_status (self->source) == BELAY_STATE_RESOLVED)
+  if (self->mode == MODE_FINALLY)
+    run_all_the_same (self);
+  else if (self->mode == MODE_THEN && belay_future_status (self->source) == BELAY_STATE_RESOLVED)
     cancel (self); /* its value is not what the function would have made of it */
   else
     settle_with (self, self->source);
+}
+
+/* The future that was waited for is given up, and not waited for. */
+static void
+drop (Then *self)
+{
+  if (self->mode == MODE_CATCH && self->adopted != NULL)
+    belay_future_add_flag (self->source, BELAY_FUTURE_SEEN);
+  if (self->mode != MODE_FINALLY)
+    {
+      cancel (self);
+      return;
+    }
+  belay_future_unref (self->source);
+  self->source = belay_future_new_error (g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+  run_all_the_same (self);
 }
 
 static void
@@ -119,7 +150,7 @@ stop_waiting (Then *self, BelayFuture *future, void (*settle) (Then *))
     self->deaf = future; /* told before the phase is OVER, and whoever finishes comes after that */
   else if (belay_future_remove_waiter (future, &self->waiter))
     {
-      cancel (self);
+      drop (self);
       return;
     }
   if (!enter_phase (self, PHASE_ASKING, PHASE_OVER))
@@ -159,7 +190,7 @@ run_func (BelayItem *item)
   Then *self = THEN_OF (item, item);
   gboolean resolved = belay_future_status (self->source) == BELAY_STATE_RESOLVED;
 
-  if (was_asked (self))
+  if (self->mode != MODE_FINALLY && was_asked (self))
     {
       pass_on (self);
       return;
@@ -169,8 +200,6 @@ run_func (BelayItem *item)
       settle_with (self, self->source);
       return;
     }
-  if (!resolved) /* it is handed to somebody: no error that nobody has seen */
-    atomic_fetch_or_explicit (&self->source->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
   self->adopted = self->func (self->source, self->data);
   drop_data (self);
   if (self->adopted == NULL)
@@ -193,8 +222,8 @@ on_source (BelayWaiter *waiter)
 }
 
 /*
- * The result was dropped, or a cancelled await asks it to end. What is waited for is asked to end when it borrows memory,
- * and dropped otherwise.
+ * The result was dropped, or a cancelled await asks it to end. What is waited for is seen to its end or dropped, but for
+ * what the function of a finally returned.
  */
 static void
 on_cancel (gpointer data)
@@ -203,7 +232,7 @@ on_cancel (gpointer data)
 
   if (enter_phase (self, PHASE_WAITING, PHASE_ASKING))
     stop_waiting (self, self->source, pass_on);
-  else if (enter_phase (self, PHASE_ADOPTING, PHASE_ASKING))
+  else if (self->mode != MODE_FINALLY && enter_phase (self, PHASE_ADOPTING, PHASE_ASKING))
     stop_waiting (self, self->adopted, settle_adopted);
 }
 
