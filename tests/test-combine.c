@@ -428,6 +428,66 @@ second_failures (gpointer data, GError **error)
   return TRUE;
 }
 
+/* The main context goes before the continuation has run, or the time has come. */
+static gboolean
+do_nothing (gpointer data, GError **error)
+{
+  called++;
+  return TRUE;
+}
+
+static void
+context_gone (void)
+{
+  for (int way = 0; way < 9; way++)
+    {
+      GMainContext *context = g_main_context_new ();
+      BelayPromise *promise = belay_promise_new ();
+      BelayFuture *future = belay_promise_get_future (promise);
+      g_autoptr (GError) error = NULL;
+      int thing;
+
+      set_up ();
+      g_main_context_push_thread_default (context);
+      switch (way)
+        {
+        case 0: case 1: future = belay_future_then (future, just_count, &thing, count_destroy); break;
+        case 2: future = belay_future_catch (future, just_count, &thing, count_destroy); break;
+        case 3: future = belay_future_finally (future, just_count, &thing, count_destroy); break;
+        case 4: future = belay_future_with_timeout (future, 1000000); break;
+        case 5: future = belay_future_race (belay_future_delay (1000000), future, NULL); break;
+        case 6: future = belay_future_all (belay_spawn (do_nothing, NULL), future, NULL); break;
+        case 7: future = belay_future_then (belay_future_then (future, just_count, &thing, count_destroy), just_count, NULL, NULL); break;
+        case 8: belay_future_unref (belay_future_finally (future, just_count, &thing, count_destroy)); future = NULL; break;
+        }
+      if (way >= 4 && way <= 5)
+        while (g_main_context_iteration (context, FALSE)) /* the timer is armed */
+          ;
+      if (way == 1)
+        g_assert_true (belay_promise_resolve (promise)); /* it is queued */
+      g_main_context_pop_thread_default (context);
+      g_main_context_unref (context);
+      if (way == 2)
+        belay_promise_reject (promise, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "no"));
+      else if (way < 4 || way == 7)
+        belay_promise_resolve (promise);
+      if (future != NULL)
+        {
+          g_assert_false (belay_future_wait_sync (future, &error));
+          if (way == 2)
+            g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+          else
+            g_assert_error (error, BELAY_ERROR, BELAY_ERROR_BROKEN);
+          belay_future_unref (future);
+        }
+      belay_promise_unref (promise);
+      g_assert_cmpint (called, ==, 0);
+      g_assert_cmpint (destroyed, ==, way < 4 || way > 6);
+      g_assert_cmpint (sunk, ==, 0);
+      g_assert_cmpuint (belay_get_n_pending (), ==, 0);
+    }
+}
+
 static gboolean
 dropped_while_queued (gpointer data, GError **error)
 {
@@ -1757,6 +1817,7 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/adoption-of-100000-uses-no-stack", long_adoption);
   g_test_add_func ("/combine/continuation-runs-where-it-was-registered", continuation_runs_where_it_was_registered);
   g_test_add_func ("/combine/plain-thread-uses-the-default-context", plain_thread_uses_the_default_context);
+  g_test_add_func ("/combine/main-context-gone", context_gone);
   test_add_fiber ("/combine/B01-B23-all-in-the-order-given", all_of_them);
   test_add_fiber ("/combine/all-fails-with-the-first", all_fails_fast);
   test_add_fiber ("/combine/all-settled-always-resolves", all_settled_of_them);

@@ -160,6 +160,9 @@ typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
  * unless @func's future failed. When its result is dropped, or the wait for it cancelled, before @future is known, it drops
  * @future and gives @func one that is rejected with %G_IO_ERROR_CANCELLED; what @func returns is seen to its end.
  *
+ * When the main context that @func was to run on is gone, @func is not called, that of belay_future_finally() neither: @data
+ * is freed, by whichever thread finds it so, and the result rejected with the error of @future, else with %BELAY_ERROR_BROKEN.
+ *
  * An error of @future goes to the sink when @func neither looked at it nor passed it on, and failed itself.
  *
  * When @func returns work that borrows memory, a cancelled wait for the result, or for what is made of it, sees that to

@@ -20,6 +20,10 @@
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
+ *   5. When the GMainContext is gone, so is the home thread, and `remote` is closed for good. Every item that was queued, is
+ *      pushed later, or waits for a timer, is an *orphan*: it is run by whoever finds it so, one at a time in the whole
+ *      program and never inside of another, which stands for the home thread. It looks at belay_context_is_gone(), rejects
+ *      what it was to resolve, and calls no function but destroy functions. A fiber that was suspended there stays so.
  */
 #include "run/context.h"
 #include "run/fiber.h"
@@ -124,14 +128,64 @@ fire_timers (BelayContext *self)
 
 /* --- the queue --- */
 
+static struct
+{
+  GMutex     lock; /* the rest */
+  BelayItem *head, *tail;
+  gboolean   active; /* somebody runs them */
+} orphans;
+
+static void
+run_orphan (BelayItem *item)
+{
+  g_mutex_lock (&orphans.lock);
+  item->next = NULL;
+  if (orphans.head != NULL)
+    orphans.tail->next = item;
+  else
+    orphans.head = item;
+  orphans.tail = item;
+  if (orphans.active)
+    {
+      g_mutex_unlock (&orphans.lock);
+      return;
+    }
+  orphans.active = TRUE;
+  while ((item = orphans.head) != NULL)
+    {
+      orphans.head = item->next;
+      g_mutex_unlock (&orphans.lock);
+      if (item->run != NULL)
+        item->run (item);
+      else
+        belay_fiber_orphaned (item);
+      g_mutex_lock (&orphans.lock);
+    }
+  orphans.active = FALSE;
+  g_mutex_unlock (&orphans.lock);
+}
+
+GError *
+belay_context_gone_error (void)
+{
+  return g_error_new_literal (BELAY_ERROR, BELAY_ERROR_BROKEN, "the main context it was to run on is gone");
+}
+
 void
 belay_context_push_remote (BelayContext *self, BelayItem *item)
 {
-  BelayItem *newest = atomic_load_explicit (&self->remote, memory_order_relaxed);
+  BelayItem *newest = atomic_load_explicit (&self->remote, memory_order_acquire);
 
   do
-    item->next = newest;
-  while (!atomic_compare_exchange_weak_explicit (&self->remote, &newest, item, memory_order_seq_cst, memory_order_relaxed));
+    {
+      if (G_UNLIKELY (newest == BELAY_CONTEXT_GONE))
+        {
+          run_orphan (item);
+          return;
+        }
+      item->next = newest;
+    }
+  while (!atomic_compare_exchange_weak_explicit (&self->remote, &newest, item, memory_order_seq_cst, memory_order_acquire));
 
   if (atomic_load_explicit (&self->sleeping, memory_order_seq_cst) && atomic_exchange (&self->sleeping, 0))
     {
@@ -148,14 +202,15 @@ has_remote (BelayContext *self)
   return atomic_load_explicit (&self->remote, memory_order_relaxed) != NULL;
 }
 
-static void
-take_remote (BelayContext *self)
+/* @left is what is there then: NULL, or BELAY_CONTEXT_GONE. */
+static inline void
+take_remote_and_leave (BelayContext *self, BelayItem *left)
 {
   BelayItem *newest, *oldest = NULL, *last;
 
   if (!has_remote (self))
     return;
-  last = newest = atomic_exchange_explicit (&self->remote, NULL, memory_order_acquire);
+  last = newest = atomic_exchange_explicit (&self->remote, left, memory_order_acq_rel);
   while (newest != NULL)
     {
       BelayItem *next = newest->next;
@@ -169,6 +224,12 @@ take_remote (BelayContext *self)
   else
     self->head = oldest;
   self->tail = last;
+}
+
+static void
+take_remote (BelayContext *self)
+{
+  take_remote_and_leave (self, NULL);
 }
 
 /* Any of the first items, by the seed: what the order is must not matter. */
@@ -349,6 +410,37 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
+/* Invariant 5. */
+static void
+close_queue (BelayContext *self)
+{
+  BelayItem *item;
+
+  if (!atomic_compare_exchange_strong (&self->remote, &(BelayItem *) { NULL }, BELAY_CONTEXT_GONE))
+    {
+      static GSList *kept; /* contexts_lock */
+
+      /* Whoever pushed one of these may still be about to look whether the thread sleeps, so the memory stays. */
+      take_remote_and_leave (self, BELAY_CONTEXT_GONE);
+      g_mutex_lock (&contexts_lock);
+      kept = g_slist_prepend (kept, belay_context_ref (self));
+      g_mutex_unlock (&contexts_lock);
+    }
+  while ((item = self->head) != NULL)
+    {
+      self->head = item->next;
+      run_orphan (item);
+    }
+  while (self->n_timers > 0)
+    {
+      BelayTimer *timer = self->timers[1];
+
+      belay_timer_disarm (self, timer);
+      timer->fire (timer);
+    }
+  self->head = NULL; /* fibers that were woken, and cannot run */
+}
+
 static void
 context_finalize (GSource *source)
 {
@@ -361,6 +453,7 @@ context_finalize (GSource *source)
   self->source = NULL;
   g_mutex_unlock (&self->lock);
   g_mutex_unlock (&contexts_lock);
+  close_queue (self);
   belay_context_unref (self);
 }
 

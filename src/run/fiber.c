@@ -194,6 +194,15 @@ belay_fiber_resume (BelayContext *context, BelayItem *item)
   context->current = NULL;
 }
 
+void
+belay_fiber_orphaned (BelayItem *item)
+{
+  BelayFiber *self = FIBER_OF (item);
+
+  if (self->stack == NULL)
+    self->entry (self);
+}
+
 /* --- waiting --- */
 
 void
@@ -379,15 +388,17 @@ static void
 on_poke (BelayItem *item)
 {
   Poke *poke = (Poke *) item;
+  gboolean gone = belay_context_is_gone (poke->fiber->context);
 
-  if (poke->reason != NULL)
+  if (!gone && poke->reason != NULL)
     {
       if (poke->fiber->stack != NULL)
         belay_limit_cancel (&poke->fiber->stack->root, poke->reason);
       else
         poke->fiber->future.mark = BELAY_FIBER_STILLBORN;
     }
-  poke_at_home (poke->fiber);
+  if (!gone)
+    poke_at_home (poke->fiber);
   belay_future_unref_writer (&poke->fiber->future);
   g_free (poke->reason);
   g_free (poke);

@@ -190,6 +190,15 @@ run_func (BelayItem *item)
   Then *self = THEN_OF (item, item);
   gboolean resolved = belay_future_status (self->source) == BELAY_STATE_RESOLVED;
 
+  if (G_UNLIKELY (belay_context_is_gone (self->context)))
+    {
+      if (resolved)
+        belay_future_settle_error (&self->result, belay_context_gone_error ());
+      else
+        belay_future_settle_copy (&self->result, self->source);
+      finish (self);
+      return;
+    }
   if (self->mode != MODE_FINALLY && was_asked (self))
     {
       pass_on (self);

@@ -79,6 +79,8 @@ drop_source (Timed *self)
 static GError *
 timed_out_error (Timed *self)
 {
+  if (G_UNLIKELY (belay_context_is_gone (self->context) && belay_now () < self->when))
+    return belay_context_gone_error (); /* nobody can tell when it is time */
   return g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %" G_GINT64_FORMAT " ms", self->milliseconds);
 }
 
@@ -88,7 +90,11 @@ on_timer (BelayTimer *timer)
   Timed *self = TIMED_OF (timer, timer);
 
   self->over = TRUE;
-  if (self->source == NULL)
+  if (self->source == NULL && belay_context_is_gone (self->context))
+    {
+      belay_future_settle_error (&self->result, belay_context_gone_error ());
+    }
+  else if (self->source == NULL)
     {
       belay_future_settle (&self->result, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
     }
@@ -167,6 +173,11 @@ on_start (BelayItem *item)
 {
   Timed *self = TIMED_OF (item, start);
 
+  if (!self->over && belay_context_is_gone (self->context))
+    {
+      on_timer (&self->timer); /* with the hold that the start has */
+      return;
+    }
   if (!self->over)
     {
       belay_future_ref_writer (&self->result);

@@ -191,7 +191,10 @@ task_entry (BelayFiber *fiber)
 
   if (G_UNLIKELY (stack == NULL))
     {
-      fail_unstarted (self, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
+      if (belay_context_is_gone (fiber->context))
+        fail_unstarted (self, belay_context_gone_error ());
+      else
+        fail_unstarted (self, g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
                                                  "there is no memory for one more fiber's stack; see vm.max_map_count "
                                                  "and the limits of the process"));
       return;
