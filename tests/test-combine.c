@@ -1185,6 +1185,13 @@ timeouts (gpointer data, GError **error)
   g_assert_true (belay_await (belay_future_with_timeout (belay_future_new_pointer (&thing, count_destroy), -5), error) == &thing);
   g_assert_cmpint (belay_now (), ==, begin + 20 * 1000);
 
+  /* what has failed so far is not the outcome of a combination that was cut short */
+  g_assert_false (belay_await_ok (belay_future_with_timeout (belay_future_any (
+                    belay_future_new_failed (G_IO_ERROR, G_IO_ERROR_BUSY, "no"),
+                    belay_future_then (belay_future_delay (50), just_count, NULL, NULL), NULL), 0), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_clear_error (&local);
+
   /* pending with no time at all, and with for ever */
   source_init (&source);
   g_assert_false (belay_await_ok (belay_future_with_timeout (source.future, 0), &local));

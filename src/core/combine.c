@@ -102,7 +102,10 @@ is_cut_short (Combine *self, int decision)
 {
   if (decision == UNDECIDED)
     return TRUE;
-  if (decision != WITH_MEMBERS || !(atomic_load_explicit (&self->result.flags, memory_order_relaxed) & BELAY_FUTURE_ASKED))
+  if (!(atomic_load_explicit (&self->result.flags, memory_order_relaxed) & BELAY_FUTURE_ASKED))
+    return FALSE;
+  if (decision != WITH_MEMBERS &&
+      (self->mode != MODE_ANY || belay_future_status (self->members[decision].future) == BELAY_STATE_RESOLVED))
     return FALSE;
   for (guint i = 0; i < self->n; i++)
     {
