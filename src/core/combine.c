@@ -224,7 +224,9 @@ count_outcome (Combine *self, Member *member)
       decided = last && decide (self, WITH_MEMBERS);
       break;
     case MODE_ANY:
-      decided = resolved ? decide (self, index) : last && decide (self, atomic_load_explicit (&self->failed, memory_order_relaxed));
+      if (!resolved)
+        index = atomic_load_explicit (&self->failed, memory_order_relaxed);
+      decided = (resolved || last) && decide (self, index);
       break;
     case MODE_RACE:
       decided = decide (self, index);

@@ -75,8 +75,9 @@ run_chain (BelayItem *item)
       belay_future_take_up (self->future);
       belay_scope_leave (scope, NULL);
     }
-  else if (unlink_chain (self) && !belay_context_is_gone (scope->context) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
-      !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
+  else if (unlink_chain (self) && !belay_context_is_gone (scope->context) &&
+           scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
+           !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
     {
       if (scope->state <= BELAY_SCOPE_JOINING)
         {
