@@ -385,7 +385,7 @@ expression (int depth, Outcome *outcome)
       else if (a.value >= 0 || b.value >= 0)
         *outcome = a.value >= 0 ? a : b;
       else
-        *outcome = (Outcome) { MAX (a.when, b.when), a.value };
+        *outcome = (Outcome) { MAX (a.when, b.when), a.when < b.when ? a.value : b.value };
       return belay_future_any (first, second, NULL);
     case 3:
       {

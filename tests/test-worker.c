@@ -331,12 +331,19 @@ borrowed_memory (gpointer data, GError **error)
   return TRUE;
 }
 
-/* The same through combinators. */
+static BelayFuture *
+use_later (BelayFuture *done, gpointer data)
+{
+  return belay_thread_run (use_memory, data);
+}
+
+/* The same through combinators; the job may be one that a continuation has begun. */
 static gboolean
-await_combined (int way, GError **error)
+await_combined (int way, gboolean later, GError **error)
 {
   Borrowed mine = { 0 };
-  BelayFuture *future = belay_thread_run (use_memory, &mine);
+  BelayFuture *future = later ? belay_future_then (belay_future_new_done (), use_later, &mine, NULL)
+                              : belay_thread_run (use_memory, &mine);
   gboolean ok;
 
   switch (way)
@@ -356,12 +363,12 @@ await_combined (int way, GError **error)
 static gboolean
 borrowed_and_combined (gpointer data, GError **error)
 {
-  for (int way = 0; way < 4; way++)
+  for (int way = 0; way < 8; way++)
     {
       GError *local = NULL;
-      gboolean ok = await_combined (way, &local);
+      gboolean ok = await_combined (way % 4, way > 3, &local);
 
-      g_assert_true (ok == (way == 1 || way == 2));
+      g_assert_true (ok == (way % 4 == 1 || way % 4 == 2));
       if (!ok)
         g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
       g_clear_error (&local);
@@ -379,15 +386,17 @@ on_done (BelayFuture *done, gpointer data, GError **error)
 static gboolean
 borrowed_by_a_chain (gpointer data, GError **error)
 {
-  for (int way = 0; way < 3; way++)
+  for (int way = 0; way < 6; way++)
     {
       Borrowed *owner = g_new0 (Borrowed, 1);
       BelayScope *scope = belay_scope_new ();
+      BelayFuture *future = way < 3 ? belay_thread_run (use_memory, owner)
+                                    : belay_future_then (belay_future_new_done (), use_later, owner, NULL);
 
-      belay_scope_then (scope, belay_thread_run (use_memory, owner), on_done, owner);
-      if (way > 0)
+      belay_scope_then (scope, future, on_done, owner);
+      if (way % 3 > 0)
         yield_until (&owner->started, 1);
-      if (way == 2)
+      if (way % 3 == 2)
         belay_scope_cancel (scope, "not any more");
       belay_scope_close (&scope, NULL);
       g_assert_true (owner->started == 0 || owner->memory[17] == 2);

@@ -15,7 +15,8 @@ G_BEGIN_DECLS
  *
  * Suspends: when @future is pending. Cancellation: a checkpoint: in a scope that is cancelled or past its deadline
  * it fails before it looks at @future, even when that is ready. Work that borrows memory of the caller is asked to
- * end and waited for. Threads: in a fiber; elsewhere it is reported with g_critical() and fails.
+ * end and waited for; a reference to @future that is kept elsewhere keeps it going, and then the wait lasts until it ends
+ * by itself or that reference is dropped. Threads: in a fiber; elsewhere it is reported with g_critical() and fails.
  * Errors: those of the future; %G_IO_ERROR_CANCELLED; %G_IO_ERROR_TIMED_OUT; %BELAY_ERROR_TAKEN; %BELAY_ERROR_NO_FIBER;
  * %BELAY_ERROR_MISUSE for %NULL.
  *
@@ -64,7 +65,8 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_checkpoint (GError **error);
  *
  * Starts a child fiber on the current context, owned by the innermost scope of the caller (its own, that ends with
  * the caller's function, when it opened none): nothing outlives that scope. The outcome goes to the future. If
- * nobody holds the future when the child fails, the scope fails: its other children are cancelled.
+ * nobody holds the future when the child fails, the scope fails: its other children are cancelled. Dropping the future
+ * does not cancel the child; losing a race does (belay_future_race(), belay_future_with_timeout()), and that is joined.
  * To spawn into a group whose members stand and fall together, use belay_scope_spawn().
  *
  * Suspends: never; the child runs when the caller waits. Cancellation: in a cancelled scope nothing is started and

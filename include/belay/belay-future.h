@@ -13,6 +13,8 @@ G_BEGIN_DECLS
  *
  * A reference is an interest in the outcome. When the last interest is dropped before the outcome is known, the
  * work behind the future is asked to end; work that a scope owns (a spawned fiber) is the scope's and goes on.
+ * An interest that is kept keeps the work going: a wait for work that borrows memory, when it is cancelled meanwhile,
+ * then ends with the work, or with that interest.
  * A value that nobody took is released with the last reference, asynchronously where it is a resource.
  */
 #define BELAY_TYPE_FUTURE  (belay_future_get_type ())
@@ -149,7 +151,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_promise_on_cancel (BelayPromise *promise, Bela
  * @promise: a promise
  *
  * Declares that the work uses memory of the one who waits. An await that is cancelled then asks the work to end
- * (see belay_promise_on_cancel()) but returns only when it has ended.
+ * (see belay_promise_on_cancel()) but returns only when it has ended. When several wait, the last of them that gives up
+ * asks, and each returns only then.
  */
 BELAY_AVAILABLE_IN_1_0 void belay_promise_set_borrowing (BelayPromise *promise);
 
@@ -174,10 +177,21 @@ typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
  * @destroy: (nullable): frees @data, always exactly once
  *
  * Continues with @func after success; a failure is passed on. belay_future_catch() is the opposite, and
- * belay_future_finally() runs either way and passes the outcome of @future on unless @func's future failed.
+ * belay_future_finally() is for clean-up: it calls @func either way, exactly once, and passes the outcome of @future on
+ * unless @func's future failed. When its result is dropped, or the wait for it cancelled, before @future is known, it drops
+ * @future and gives @func one that is rejected with %G_IO_ERROR_CANCELLED; what @func returns is seen to its end.
  *
- * Suspends: never. Cancellation: dropping the result drops @future. Threads: any; @func runs on the
- * thread-default context of the caller. Errors: those of @future and @func.
+ * When the main context that @func was to run on is gone, @func is not called, that of belay_future_finally() neither: @data
+ * is freed, by whichever thread finds it so, and the result rejected with the error of @future, else with %BELAY_ERROR_BROKEN.
+ *
+ * An error of @future goes to the sink when @func neither looked at it nor passed it on, and failed itself.
+ *
+ * When @func returns work that borrows memory, a cancelled wait for the result, or for what is made of it, sees that to
+ * its end. But a wait that is cancelled while another interest in the result is kept and @func has not returned ends at
+ * once; @func may be called later, on behalf of the others.
+ *
+ * Suspends: never. Cancellation: dropping the result drops @future; @func is not called once the result has been
+ * dropped, except that of belay_future_finally(). Threads: any; @func runs on the thread-default context of the caller. Errors: those of @future and @func.
  *
  * Returns: (transfer full): the result
  */
@@ -192,9 +206,16 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_finally (BelayFuture *future, B
  *
  * Resolves when all are resolved, rejects with the first failure. `all_settled` waits for all and always resolves.
  * `any` resolves with the first success and rejects when all failed, with the first failure. `race` takes the
- * outcome of the first that settles. The members, in the order given, are read with belay_future_get_member().
+ * outcome of the first that settles. First is what was first in time; of those known from the start, the first given.
+ * The members, in the order given, are read with belay_future_get_member().
+ *
  * Interest in the members that no longer matter is dropped. Work that borrows memory (belay_promise_set_borrowing())
- * is asked to end instead, and the outcome, though decided, is known when it has ended.
+ * is asked to end instead, and the outcome, though decided, is known when it has ended. So is a spawned fiber
+ * (belay_spawn(), belay_loop_spawn()) in whose future nobody else has an interest: it is cancelled and joined. An error
+ * of such a loser other than the cancellation goes to the sink. When the result itself is dropped, its members are.
+ *
+ * Suspends: never. Cancellation: a cancelled wait for the result gives up all members as above. Threads: any.
+ * Errors: those of the members.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all         (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_all_settled (BelayFuture *first, ...) G_GNUC_NULL_TERMINATED BELAY_USE_RESULT;
@@ -218,7 +239,12 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_get_member    (BelayFuture *fut
  * @milliseconds: how long to wait for it, from now
  *
  * Rejects with %G_IO_ERROR_TIMED_OUT when @future is not known in time, and drops the interest in it. Work that borrows
- * memory is asked to end, and seen to its end, first.
+ * memory is asked to end, and seen to its end, first; what it says then counts, unless that is the cancellation. While
+ * another interest in it is kept it is not asked, so the time-out comes when it has ended by itself. A spawned fiber in
+ * whose future nobody else has an interest is cancelled and joined first, too.
+ *
+ * Suspends: never. Cancellation: dropping the result drops @future. Threads: any. Errors: those of @future;
+ * %G_IO_ERROR_TIMED_OUT.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_with_timeout (BelayFuture *future, gint64 milliseconds) BELAY_USE_RESULT;
 /* Resolves after so many milliseconds. In a cancelled scope it does not begin: it is rejected. */

@@ -19,7 +19,8 @@ G_BEGIN_DECLS
  *
  * Suspends: never itself. Cancellation: nothing starts in a cancelled scope. Since @data is the caller's, a
  * cancelled await asks (belay_worker_cancellable()) and then waits until @func has returned; a job that has not
- * begun is taken back. To drop the future is to ask only, without the wait: then @data must live on by itself.
+ * begun is taken back. A reference to the future that is kept elsewhere keeps the job going, and such an await waiting.
+ * To drop the future is to ask only, without the wait: then @data must live on by itself.
  * Threads: any. Errors: those of @func.
  *
  * Returns: (transfer full): resolves when the function returned %TRUE

@@ -80,6 +80,7 @@ belay_loop_spawn (BelayLoop *self, BelayFunc func, gpointer data, GDestroyNotify
       return future;
     }
   task = belay_task_new (self->context, NULL, func, NULL, data, destroy, NULL, "belay_loop_spawn");
+  atomic_init (&task->fiber.future.flags, BELAY_FUTURE_JOINED);
   belay_task_cancel_when_dropped (task);
   future = &task->fiber.future;
   g_mutex_lock (&self->lock);

@@ -10,8 +10,11 @@
  * and drops the writing end. A member is retired by its notification, or by the *sweep* that could still unlink its
  * waiter; never by both, since unlinking fails once it is notified.
  *
- * A member that *borrows* is not unlinked: it uses memory of whoever waits for the combination. It is asked to end, and
- * the outcome, though decided, is told when the last has ended. So a combination of borrowers is a borrower itself.
+ * A member that may *borrow* memory of whoever waits for the combination, or is a fiber, is not unlinked as long as
+ * somebody reads the result: it is asked to end, and the combination is its deaf reader until it has. So the outcome,
+ * though decided, is told when the last member is retired.
+ *
+ * A sweep holds one of `outstanding`, so that the members stay where they are while it goes through them.
  *
  * No lock: members settle on any thread, and all that they share is atomic.
  */
@@ -30,6 +33,7 @@ typedef struct
   Combine     *combine;
   BelayFuture *future;
   atomic_int   place;
+  gboolean     deaf;  /* by the sweep, before it lets go of its part of `outstanding` */
 } Member;
 
 /* Shared by the result of a combinator and by what passes that on. */
@@ -48,10 +52,10 @@ struct _Combine
 {
   BelayFuture   result; /* first: the block is freed as a future */
   Mode          mode;
-  gboolean      borrowing; /* some member is */
-  atomic_int    decision;  /* of a borrowing one */
+  atomic_int    decision;
   guint         n;
   atomic_uint   outstanding;
+  atomic_int    failed;      /* of `any`: the member that failed first */
   atomic_uint   undecided; /* members whose outcome still counts towards the result */
   Member        members[];
 };
@@ -95,7 +99,7 @@ unref_members (gpointer data)
   belay_reenter_fiber (current);
 }
 
-static gboolean
+static void
 resolve_with_members (Combine *self)
 {
   BelayMembers *members = g_malloc (sizeof *members + self->n * sizeof (BelayFuture *));
@@ -103,21 +107,24 @@ resolve_with_members (Combine *self)
   atomic_init (&members->refs, 1);
   members->n = self->n;
   for (guint i = 0; i < self->n; i++)
-    members->futures[i] = belay_future_ref (self->members[i].future);
-  if (belay_future_settle (&self->result, BELAY_KIND_MEMBERS, (BelayValue) { .p = members },
-                           (BelayAux) { .destroy = unref_members }))
-    return TRUE;
-  unref_members (members);
-  return FALSE;
+    {
+      members->futures[i] = belay_future_ref (self->members[i].future);
+      belay_future_add_flag (members->futures[i], BELAY_FUTURE_SEEN); /* whoever has the members can look at their errors */
+    }
+  belay_future_settle (&self->result, BELAY_KIND_MEMBERS, (BelayValue) { .p = members },
+                       (BelayAux) { .destroy = unref_members });
 }
 
-/* The combination was asked to end, and the borrowers among its members did so. */
+/* The combination was asked to end, and those of its members that were seen to their end did so. */
 static gboolean
 is_cut_short (Combine *self, int decision)
 {
   if (decision == UNDECIDED)
     return TRUE;
-  if (decision != WITH_MEMBERS || !(atomic_load_explicit (&self->result.flags, memory_order_relaxed) & BELAY_FUTURE_ASKED))
+  if (!(atomic_load_explicit (&self->result.flags, memory_order_relaxed) & BELAY_FUTURE_ASKED))
+    return FALSE;
+  if (decision != WITH_MEMBERS &&
+      (self->mode != MODE_ANY || belay_future_status (self->members[decision].future) == BELAY_STATE_RESOLVED))
     return FALSE;
   for (guint i = 0; i < self->n; i++)
     {
@@ -130,12 +137,15 @@ is_cut_short (Combine *self, int decision)
   return FALSE;
 }
 
-static gboolean
+static void
 tell (Combine *self, int decision)
 {
-  if (decision == WITH_MEMBERS)
-    return resolve_with_members (self);
-  return belay_future_settle_copy (&self->result, self->members[decision].future);
+  if (is_cut_short (self, decision))
+    belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+  else if (decision == WITH_MEMBERS)
+    resolve_with_members (self);
+  else
+    belay_future_settle_copy (&self->result, self->members[decision].future);
 }
 
 /* TRUE when this call was the one that decided. */
@@ -144,8 +154,6 @@ decide (Combine *self, int decision)
 {
   int none = UNDECIDED;
 
-  if (G_LIKELY (!self->borrowing))
-    return tell (self, decision);
   return atomic_compare_exchange_strong_explicit (&self->decision, &none, decision, memory_order_acq_rel,
                                                   memory_order_acquire);
 }
@@ -155,15 +163,10 @@ retire (Combine *self)
 {
   if (atomic_fetch_sub_explicit (&self->outstanding, 1, memory_order_acq_rel) != 1)
     return;
-  if (G_UNLIKELY (belay_future_status (&self->result) == BELAY_STATE_PENDING))
-    {
-      int decision = atomic_load_explicit (&self->decision, memory_order_acquire);
-
-      if (is_cut_short (self, decision))
-        belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
-      else
-        tell (self, decision);
-    }
+  for (guint i = 0; i < self->n; i++)
+    if (self->members[i].deaf)
+      belay_future_take_up (self->members[i].future);
+  tell (self, atomic_load_explicit (&self->decision, memory_order_acquire));
   for (guint i = 0; i < self->n; i++)
     g_clear_pointer (&self->members[i].future, belay_future_unref);
   belay_future_unref_writer (&self->result);
@@ -173,9 +176,9 @@ retire (Combine *self)
 static void
 give_up_member (Combine *self, Member *member)
 {
-  if (belay_future_is_borrowing (member->future))
+  if (belay_future_has_interest (&self->result) && belay_future_give_up (member->future, TRUE))
     {
-      belay_future_ask_borrower (member->future); /* its notification retires it */
+      member->deaf = TRUE; /* its notification retires it */
       return;
     }
   if (!belay_future_remove_waiter (member->future, &member->waiter))
@@ -184,7 +187,7 @@ give_up_member (Combine *self, Member *member)
   retire (self);
 }
 
-/* The result is decided, or nobody wants it: the interest in members that are still pending is dropped. */
+/* The interest in members that are still pending is dropped. The caller has a part of `outstanding`. */
 static void
 sweep (Combine *self)
 {
@@ -197,17 +200,40 @@ sweep (Combine *self)
     }
 }
 
+/* Nobody wants the result any more. From any thread. */
+static void
+on_cancel (gpointer data)
+{
+  Combine *self = data;
+  guint outstanding = atomic_load_explicit (&self->outstanding, memory_order_acquire);
+
+  do
+    if (outstanding == 0)
+      return; /* all are retired */
+  while (!atomic_compare_exchange_weak_explicit (&self->outstanding, &outstanding, outstanding + 1, memory_order_acq_rel,
+                                                 memory_order_acquire));
+  sweep (self);
+  retire (self);
+}
+
 /* Counts the outcome of a member that has settled. The caller keeps the combination alive. */
 static void
 count_outcome (Combine *self, Member *member)
 {
   int index = (int) (member - self->members);
+  int none = UNDECIDED;
   gboolean resolved = belay_future_status (member->future) == BELAY_STATE_RESOLVED;
-  gboolean last = atomic_fetch_sub_explicit (&self->undecided, 1, memory_order_acq_rel) == 1;
   gboolean decided = FALSE;
+  gboolean last;
 
-  if (!resolved && (self->mode == MODE_ANY || self->mode == MODE_ALL_SETTLED)) /* that some fail is expected there */
-    atomic_fetch_or_explicit (&member->future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
+  if (!resolved && self->mode == MODE_ANY &&
+      atomic_load_explicit (&self->decision, memory_order_relaxed) == UNDECIDED)
+    {
+      /* That some fail is expected here; what a loser says later is not. */
+      belay_future_add_flag (member->future, BELAY_FUTURE_SEEN);
+      atomic_compare_exchange_strong_explicit (&self->failed, &none, index, memory_order_relaxed, memory_order_relaxed);
+    }
+  last = atomic_fetch_sub_explicit (&self->undecided, 1, memory_order_acq_rel) == 1;
   switch (self->mode)
     {
     case MODE_ALL:
@@ -217,7 +243,9 @@ count_outcome (Combine *self, Member *member)
       decided = last && decide (self, WITH_MEMBERS);
       break;
     case MODE_ANY:
-      decided = resolved ? decide (self, index) : last && decide (self, 0);
+      if (!resolved)
+        index = atomic_load_explicit (&self->failed, memory_order_relaxed);
+      decided = (resolved || last) && decide (self, index);
       break;
     case MODE_RACE:
       decided = decide (self, index);
@@ -225,22 +253,6 @@ count_outcome (Combine *self, Member *member)
     }
   if (decided)
     sweep (self);
-}
-
-/* The result was dropped, or is asked to end: from any thread, when the members may be retiring at the same time. */
-static void
-end_early (gpointer data)
-{
-  Combine *self = data;
-  guint outstanding = atomic_load_explicit (&self->outstanding, memory_order_relaxed);
-
-  do
-    if (outstanding == 0)
-      return;
-  while (!atomic_compare_exchange_weak_explicit (&self->outstanding, &outstanding, outstanding + 1,
-                                                 memory_order_acq_rel, memory_order_relaxed));
-  sweep (self);
-  retire (self);
 }
 
 static void
@@ -276,6 +288,7 @@ combine (Mode mode, BelayFuture **futures, guint n)
 {
   BelayFuture *refused = refuse_null (futures, n);
   Combine *self;
+  guint classes = 0;
 
   if (refused != NULL)
     return refused;
@@ -286,23 +299,23 @@ combine (Mode mode, BelayFuture **futures, guint n)
     }
   self = g_malloc0 (sizeof *self + n * sizeof (Member));
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
-  belay_future_on_cancel (&self->result, end_early, self, NULL);
+  belay_future_on_cancel (&self->result, on_cancel, self, NULL);
   self->mode = mode;
   self->n = n;
   atomic_init (&self->outstanding, n + 1);
   atomic_init (&self->undecided, n);
   atomic_init (&self->decision, UNDECIDED);
+  atomic_init (&self->failed, UNDECIDED);
   for (guint i = 0; i < n; i++)
     {
       self->members[i].combine = self;
       self->members[i].waiter.notify = on_member;
       self->members[i].future = futures[i];
-      self->borrowing |= belay_future_is_borrowing (futures[i]);
+      classes |= belay_future_classes_of_wrapper (futures[i]);
     }
-  if (self->borrowing)
-    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
+  atomic_init (&self->result.flags, (guchar) classes);
   if (n == 0)
-    resolve_with_members (self);
+    atomic_init (&self->decision, WITH_MEMBERS);
 
   for (guint i = 0; i < n; i++)
     {
@@ -310,13 +323,7 @@ combine (Mode mode, BelayFuture **futures, guint n)
 
       int place = PLACE_NEW;
 
-      if (atomic_load_explicit (&member->place, memory_order_acquire) == PLACE_SWEPT &&
-          !belay_future_is_borrowing (member->future))
-        {
-          g_clear_pointer (&member->future, belay_future_unref);
-          retire (self);
-        }
-      else if (!belay_future_add_waiter (member->future, &member->waiter))
+      if (!belay_future_add_waiter (member->future, &member->waiter))
         {
           count_outcome (self, member);
           retire (self);

@@ -53,13 +53,16 @@ enum
   BELAY_FUTURE_SEEN      = 1 << 1, /* somebody has looked at the error */
   BELAY_FUTURE_BORROWING = 1 << 2, /* set before it is given out */
   BELAY_FUTURE_ASKED     = 1 << 3, /* on_cancel is the asker's, who destroys its data */
-  BELAY_FUTURE_CLOSED    = 1 << 4  /* there is an outcome: whoever asks now is too late */
+  BELAY_FUTURE_CLOSED    = 1 << 4, /* there is an outcome: whoever asks now is too late */
+  BELAY_FUTURE_WRAPPING  = 1 << 5, /* made from other futures that may borrow, or will; set before it is given out */
+  BELAY_FUTURE_JOINED    = 1 << 6, /* a spawned fiber's: a loser's end is waited for; set before it is given out */
+  BELAY_FUTURE_KEPT      = 1 << 7  /* and it goes on when its future is merely dropped */
 };
 
 struct _BelayFuture
 {
   _Atomic (guintptr) state;   /* status | lock bit | first waiter */
-  _Atomic (gint64)   refs;    /* interests + BELAY_PROMISE_UNIT for each reference of the writing end */
+  _Atomic (gint64)   refs;    /* interests + BELAY_DEAF_UNIT for each deaf reader + BELAY_PROMISE_UNIT for each writing end */
   guint8             block;   /* how its memory was got, for belay_block_free() */
   guint8             kind;    /* kind, value and aux: the lock bit, then immutable once settled */
   atomic_uchar       flags;
@@ -72,8 +75,10 @@ struct _BelayFuture
 };
 G_STATIC_ASSERT (sizeof (BelayFuture) <= 64); /* a cache line, and the smallest block */
 
-#define BELAY_PROMISE_UNIT  ((gint64) 1 << 32)
-#define BELAY_INTEREST_MASK (BELAY_PROMISE_UNIT - 1)
+#define BELAY_DEAF_UNIT     ((gint64) 1 << 22)
+#define BELAY_PROMISE_UNIT  ((gint64) 1 << 44)
+#define BELAY_INTEREST_MASK (BELAY_DEAF_UNIT - 1)
+#define BELAY_READER_MASK   (BELAY_PROMISE_UNIT - 1)
 
 #define BELAY_STATE_PENDING  ((guintptr) 0)
 #define BELAY_STATE_RESOLVED ((guintptr) 1)
@@ -158,10 +163,11 @@ belay_future_add_flag (BelayFuture *future, guint flag)
     atomic_fetch_or_explicit (&future->flags, flag, memory_order_relaxed);
 }
 
+/* Somebody will read the outcome, deaf or not. */
 static inline gboolean
 belay_future_has_interest (BelayFuture *future)
 {
-  return (atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) != 0;
+  return (atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_READER_MASK) != 0;
 }
 
 /* Whether the work behind it uses memory of whoever waits. */
@@ -169,6 +175,23 @@ static inline gboolean
 belay_future_is_borrowing (BelayFuture *future)
 {
   return (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_BORROWING) != 0;
+}
+
+/* The same, or it may come to be so. */
+static inline gboolean
+belay_future_may_borrow (BelayFuture *future)
+{
+  return (atomic_load_explicit (&future->flags, memory_order_relaxed) & (BELAY_FUTURE_BORROWING | BELAY_FUTURE_WRAPPING)) != 0;
+}
+
+/* The classes of what is made from @member. */
+static inline guchar
+belay_future_classes_of_wrapper (BelayFuture *member)
+{
+  guint flags = atomic_load_explicit (&member->flags, memory_order_relaxed);
+
+  return (guchar) ((flags & (BELAY_FUTURE_BORROWING | BELAY_FUTURE_WRAPPING)) |
+                   (flags & (BELAY_FUTURE_BORROWING | BELAY_FUTURE_JOINED) ? BELAY_FUTURE_WRAPPING : 0));
 }
 
 /* Decides the outcome. FALSE when it was decided before: then the value is still the caller's. */
@@ -184,10 +207,13 @@ gboolean belay_future_add_waiter    (BelayFuture *future, BelayWaiter *waiter);
 /* FALSE when @waiter has been, or is just being, notified. */
 gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
 /*
- * Asks the work to end, as dropping the last interest does, unless somebody else than the caller wants the outcome. The
- * caller keeps its interest: for whoever must see work that borrows memory to its end.
+ * For whoever waits and gives up. FALSE: nothing is to be seen to its end, so unlink the waiter and drop the interest. TRUE:
+ * the interest is a deaf one now; wait for the notification, then belay_future_take_up(). With @joining a spawned fiber
+ * counts as what is seen to its end.
  */
-void     belay_future_ask_borrower  (BelayFuture *future);
+gboolean belay_future_give_up       (BelayFuture *future, gboolean joining);
+/* A deaf reader's interest is as any other again. */
+void     belay_future_take_up       (BelayFuture *future);
 /* Frees a value that was never put into a future. */
 void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux aux);
 

@@ -6,6 +6,11 @@
  * the same block, its references counted in the upper bits of the same word. A *waiter* is a node, in the memory of
  * whoever waits, that is notified once.
  *
+ * A *deaf* reader has given up but must wait until the work has ended, since that uses memory of its (it *borrows*), or
+ * is a fiber that lost. Its interest does not count as one: whoever gives up last, deaf or not, asks the work to end. What
+ * is made from other futures is *wrapping*: whether it borrows is known when all of its continuations have run. Who gives
+ * that up last waits for its end, too; when it is asked to end, no more functions are called, so it is soon there.
+ *
  * States: pending, then resolved or rejected for good. The state word also holds a lock bit and the head of a
  * circular list of waiters, so that settling is one compare-and-swap (which takes the lock) and one store (which
  * publishes the outcome, drops the lock and takes the list, all at once).
@@ -345,14 +350,35 @@ ask_to_end (BelayFuture *future)
   belay_reenter_fiber (current);
 }
 
-void
-belay_future_ask_borrower (BelayFuture *future)
+gboolean
+belay_future_give_up (BelayFuture *future, gboolean joining)
 {
-  if (future->on_cancel == NULL ||
-      (atomic_load_explicit (&future->refs, memory_order_acquire) & BELAY_INTEREST_MASK) != 1)
-    return;
-  belay_future_ref_writer (future);
-  ask_to_end (future);
+  guint flags = atomic_load_explicit (&future->flags, memory_order_relaxed);
+  guint classes = BELAY_FUTURE_BORROWING | BELAY_FUTURE_WRAPPING | (joining ? BELAY_FUTURE_JOINED : 0);
+  gint64 refs;
+
+  if ((flags & classes) == 0)
+    return FALSE;
+  refs = atomic_fetch_add (&future->refs, BELAY_DEAF_UNIT - 1);
+  if ((refs & BELAY_INTEREST_MASK) == 1)
+    {
+      if (future->on_cancel != NULL)
+        {
+          belay_future_ref_writer (future);
+          ask_to_end (future);
+        }
+      return TRUE;
+    }
+  if (belay_future_is_borrowing (future))
+    return TRUE; /* whoever drops the last interest asks it */
+  belay_future_take_up (future);
+  return FALSE;
+}
+
+void
+belay_future_take_up (BelayFuture *future)
+{
+  atomic_fetch_add_explicit (&future->refs, 1 - BELAY_DEAF_UNIT, memory_order_relaxed);
 }
 
 BelayFuture *
@@ -362,6 +388,14 @@ belay_future_ref (BelayFuture *future)
 
   atomic_fetch_add_explicit (&future->refs, 1, memory_order_relaxed);
   return future;
+}
+
+/* The last interest is gone, but the work is not its reader's: only a deaf one, who must see it to its end, ends it. */
+static inline gboolean
+goes_on (BelayFuture *future, gint64 refs)
+{
+  return (atomic_load_explicit (&future->flags, memory_order_relaxed) & BELAY_FUTURE_KEPT) != 0 &&
+         (refs & BELAY_READER_MASK) == 0;
 }
 
 void
@@ -393,9 +427,10 @@ belay_future_unref (BelayFuture *future)
     {
       if (belay_future_status (future) != BELAY_STATE_PENDING)
         {
-          report_unseen (future);
+          if ((left & BELAY_READER_MASK) == 0)
+            report_unseen (future);
         }
-      else if (future->on_cancel != NULL)
+      else if (future->on_cancel != NULL && !goes_on (future, left))
         {
           ask_to_end (future);
           return;

@@ -20,11 +20,16 @@
  *      written only when `sleeping` is set: the home thread sets it, then looks at `remote` again, then polls. It goes
  *      to a descriptor of the context's own, since the GMainContext may be on its way out when others push.
  *   3. The GMainContext owns the source, the source owns a reference to the context, which has no pointer back but as
- *      the key that it is found by. Fibers that had not begun when it goes end then, without
- *      a stack.
+ *      the key that it is found by.
  *   4. While jobs are in flight on the workers the home thread spins a bounded while before it polls, since a sleeping
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
+ *   5. When the GMainContext is gone, so is the home thread, and `remote` is closed for good. Every item that was queued, is
+ *      pushed later, or waits for a timer, is an *orphan*: it is run by whoever finds it so, one at a time in the whole
+ *      program and never inside of another, which stands for the home thread. It looks at belay_context_is_gone(), rejects
+ *      what it was to resolve, and calls no function but destroy functions. A fiber that was suspended there stays so.
+ *   6. The memory of a context, and its descriptor, stay a context's for ever: one that has ended is kept to be used again.
+ *      So a thread that pushes without a reference finds it closed, or another that its item does no harm to.
  */
 #include "run/context.h"
 #include "run/fiber.h"
@@ -45,8 +50,9 @@ typedef struct
   BelayContext *context;
 } ContextSource;
 
-static GMutex contexts_lock;      /* contexts */
-static GHashTable *contexts;      /* GMainContext → BelayContext, both weak */
+static GMutex contexts_lock;         /* contexts, spare_contexts */
+static GHashTable *contexts;         /* GMainContext → BelayContext, both weak */
+static BelayContext *spare_contexts; /* (6) */
 
 /* --- timers: a binary heap --- */
 
@@ -132,14 +138,64 @@ fire_timers (BelayContext *self)
 
 /* --- the queue --- */
 
+static struct
+{
+  GMutex     lock; /* the rest */
+  BelayItem *head, *tail;
+  gboolean   active; /* somebody runs them */
+} orphans;
+
+static void
+run_orphan (BelayItem *item)
+{
+  g_mutex_lock (&orphans.lock);
+  item->next = NULL;
+  if (orphans.head != NULL)
+    orphans.tail->next = item;
+  else
+    orphans.head = item;
+  orphans.tail = item;
+  if (orphans.active)
+    {
+      g_mutex_unlock (&orphans.lock);
+      return;
+    }
+  orphans.active = TRUE;
+  while ((item = orphans.head) != NULL)
+    {
+      orphans.head = item->next;
+      g_mutex_unlock (&orphans.lock);
+      if (item->run != NULL)
+        item->run (item);
+      else
+        belay_fiber_orphaned (item);
+      g_mutex_lock (&orphans.lock);
+    }
+  orphans.active = FALSE;
+  g_mutex_unlock (&orphans.lock);
+}
+
+GError *
+belay_context_gone_error (void)
+{
+  return g_error_new_literal (BELAY_ERROR, BELAY_ERROR_BROKEN, "the main context it was to run on is gone");
+}
+
 void
 belay_context_push_remote (BelayContext *self, BelayItem *item)
 {
-  BelayItem *newest = atomic_load_explicit (&self->remote, memory_order_relaxed);
+  BelayItem *newest = atomic_load_explicit (&self->remote, memory_order_acquire);
 
   do
-    item->next = newest;
-  while (!atomic_compare_exchange_weak_explicit (&self->remote, &newest, item, memory_order_seq_cst, memory_order_relaxed));
+    {
+      if (G_UNLIKELY (newest == BELAY_CONTEXT_GONE))
+        {
+          run_orphan (item);
+          return;
+        }
+      item->next = newest;
+    }
+  while (!atomic_compare_exchange_weak_explicit (&self->remote, &newest, item, memory_order_seq_cst, memory_order_acquire));
 
   if (atomic_load_explicit (&self->sleeping, memory_order_seq_cst) && atomic_exchange (&self->sleeping, 0))
     {
@@ -156,14 +212,15 @@ has_remote (BelayContext *self)
   return atomic_load_explicit (&self->remote, memory_order_relaxed) != NULL;
 }
 
-static void
-take_remote (BelayContext *self)
+/* @left is what is there then: NULL, or BELAY_CONTEXT_GONE. */
+static inline void
+take_remote_and_leave (BelayContext *self, BelayItem *left)
 {
   BelayItem *newest, *oldest = NULL, *last;
 
   if (!has_remote (self))
     return;
-  last = newest = atomic_exchange_explicit (&self->remote, NULL, memory_order_acquire);
+  last = newest = atomic_exchange_explicit (&self->remote, left, memory_order_acq_rel);
   while (newest != NULL)
     {
       BelayItem *next = newest->next;
@@ -177,6 +234,12 @@ take_remote (BelayContext *self)
   else
     self->head = oldest;
   self->tail = last;
+}
+
+static void
+take_remote (BelayContext *self)
+{
+  take_remote_and_leave (self, NULL);
 }
 
 /* Any of the first items, by the seed: what the order is must not matter. */
@@ -373,31 +436,27 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Nobody runs it any more: fibers that never began end here, so that what they were to do can be done by force. */
+/* Invariant 5. */
 static void
-end_unstarted (BelayContext *self)
+close_queue (BelayContext *self)
 {
-  take_remote (self);
-  while (self->head != NULL)
+  BelayItem *item;
+
+  if (!atomic_compare_exchange_strong (&self->remote, &(BelayItem *) { NULL }, BELAY_CONTEXT_GONE))
+    take_remote_and_leave (self, BELAY_CONTEXT_GONE);
+  while ((item = self->head) != NULL)
     {
-      BelayItem *item = self->head;
-      BelayFiber *fiber = (BelayFiber *) ((char *) item - G_STRUCT_OFFSET (BelayFiber, item));
-
       self->head = item->next;
-      if (item->run == NULL && fiber->stack == NULL)
-        fiber->entry (fiber);
+      run_orphan (item);
     }
-}
+  while (self->n_timers > 0)
+    {
+      BelayTimer *timer = self->timers[1];
 
-gboolean
-belay_context_has_ended (BelayContext *self)
-{
-  gboolean ended;
-
-  g_mutex_lock (&contexts_lock);
-  ended = self->main_context == NULL;
-  g_mutex_unlock (&contexts_lock);
-  return ended;
+      belay_timer_disarm (self, timer);
+      timer->fire (timer);
+    }
+  self->head = NULL; /* fibers that were woken, and cannot run */
 }
 
 static void
@@ -409,7 +468,7 @@ context_finalize (GSource *source)
   g_hash_table_remove (contexts, self->main_context);
   self->main_context = NULL;
   g_mutex_unlock (&contexts_lock);
-  end_unstarted (self);
+  close_queue (self);
   belay_context_unref (self);
 }
 
@@ -440,21 +499,44 @@ static GSourceFuncs turn_funcs = { turn_prepare, turn_check, turn_dispatch, NULL
 
 /* --- finding one --- */
 
+/* As new, but for what a thread that has not heard of its end may still touch (invariant 6). */
+static void
+renew (BelayContext *self)
+{
+  GPollFD wake = self->wake;
+
+  memset (self, 0, G_STRUCT_OFFSET (BelayContext, pad1));
+  self->wake = wake;
+  self->n_detached_remote = 0;
+  atomic_store (&self->sleeping, 0);
+  atomic_store (&self->remote, NULL);
+}
+
+/* Under contexts_lock. */
 static BelayContext *
 context_new (GMainContext *main_context)
 {
-  BelayContext *self = g_malloc0 (sizeof *self);
+  BelayContext *self = spare_contexts;
   GSource *source = g_source_new (&context_funcs, sizeof (ContextSource));
   GSource *turn = g_source_new (&turn_funcs, sizeof (GSource));
 
   belay_debug_init ();
+  if (self == NULL)
+    {
+      self = g_malloc0 (sizeof *self);
+      self->wake.events = G_IO_IN;
+      self->wake.fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+      if (self->wake.fd < 0)
+        g_error ("belay: eventfd: %s", g_strerror (errno)); /* as a GMainContext itself does */
+    }
+  else
+    {
+      spare_contexts = self->next;
+      renew (self);
+    }
   atomic_init (&self->refs, 1);
   self->main_context = main_context;
   self->seed = belay_context_seed;
-  self->wake.events = G_IO_IN;
-  self->wake.fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (self->wake.fd < 0)
-    g_error ("belay: eventfd: %s", g_strerror (errno)); /* as a GMainContext itself does */
   ((ContextSource *) source)->context = self;
   g_source_set_static_name (source, "Belay");
   g_source_set_can_recurse (source, TRUE);
@@ -538,9 +620,11 @@ context_drop (BelayContext *self, guint64 what)
     return;
   belay_stacks_free (self);
   belay_limits_free (self);
-  g_free (self->timers);
-  close (self->wake.fd);
-  g_free (self);
+  g_clear_pointer (&self->timers, g_free);
+  g_mutex_lock (&contexts_lock);
+  self->next = spare_contexts;
+  spare_contexts = self;
+  g_mutex_unlock (&contexts_lock);
 }
 
 BelayContext *

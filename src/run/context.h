@@ -36,6 +36,9 @@ struct _BelayLevel
   int         depth;   /* g_main_depth() when it was covered, and again when it is not any more */
 };
 
+/* In `remote`: nobody iterates the main context ever again. */
+#define BELAY_CONTEXT_GONE ((BelayItem *) 1)
+
 #define BELAY_SLICE 64 /* fibers that run between two looks at the clock */
 
 struct _BelayContext
@@ -58,7 +61,7 @@ struct _BelayContext
   int          n_detached;    /* fibers that no scope owns, such as scheduled releases: started here, less all that ended */
 
   char         pad1[64];
-  _Atomic (BelayItem *) remote; /* pushed by other threads, newest first */
+  _Atomic (BelayItem *) remote; /* pushed by other threads, newest first; BELAY_CONTEXT_GONE for good in the end */
   atomic_int   sleeping;        /* the home thread is about to poll, or does */
   char         pad2[64];
 
@@ -66,6 +69,7 @@ struct _BelayContext
   atomic_int    n_detached_remote; /* such fibers that other threads started */
   GPollFD       wake;         /* an eventfd: the descriptor is immutable, the rest the home thread's */
   GMainContext *main_context; /* weak; the key of `contexts`, under its lock */
+  BelayContext *next;         /* among the spare ones, under the same */
 };
 
 /* The context of the caller's thread-default GMainContext, made when it is not there (borrowed). */
@@ -76,9 +80,7 @@ void          belay_context_unref        (BelayContext *context);
 /* A job on the workers, whose result comes here: a reference too. */
 void          belay_context_add_job      (BelayContext *context);
 void          belay_context_remove_job   (BelayContext *context);
-/* TRUE when its GMainContext is gone: nothing runs there any more. */
-gboolean      belay_context_has_ended    (BelayContext *context);
-/* From any thread. */
+/* From any thread. When the main context is gone, the item is run as an orphan: see context.c, invariant 5. */
 void          belay_context_push_remote  (BelayContext *context, BelayItem *item);
 /*
  * TRUE on a thread whose queue is being run, or that owns a main context with fibers; and where the thread's own
@@ -141,6 +143,16 @@ belay_context_has_jobs (BelayContext *context)
 }
 
 BelayItem *belay_context_pop_random (BelayContext *context);
+
+/* From any thread: an item that runs then is an orphan, and only gives back what it holds. */
+static inline gboolean
+belay_context_is_gone (BelayContext *context)
+{
+  return atomic_load_explicit (&context->remote, memory_order_acquire) == BELAY_CONTEXT_GONE;
+}
+
+/* (transfer full): what the outcome of an orphan is. */
+GError    *belay_context_gone_error (void);
 
 /* TRUE when something is queued. On the home thread. */
 static inline gboolean

@@ -232,6 +232,15 @@ belay_fiber_uncover (void)
   return context->current;
 }
 
+void
+belay_fiber_orphaned (BelayItem *item)
+{
+  BelayFiber *self = FIBER_OF (item);
+
+  if (self->stack == NULL)
+    self->entry (self);
+}
+
 /* --- waiting --- */
 
 void
@@ -355,10 +364,10 @@ await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError *
         }
       while (!belay_limit_notice (self));
 
-      if (belay_future_is_borrowing (future))
+      if (belay_future_give_up (future, FALSE))
         {
-          belay_future_ask_borrower (future);
           wait_for_fire (self);
+          belay_future_take_up (future);
           /* That it was stopped is our doing: say why. Anything else really happened, and is what counts. */
           return belay_future_status (future) != BELAY_STATE_REJECTED ||
                  !g_error_matches (belay_future_get_error (future), G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
@@ -381,10 +390,10 @@ belay_fiber_await (BelayFiber *self, BelayFuture *future, const char *site, GErr
   if (G_UNLIKELY (!belay_limit_check (self, site, error)))
     {
       /* Nothing may use the caller's memory after this, checked late or not. */
-      if (belay_future_is_borrowing (future) && belay_future_status (future) == BELAY_STATE_PENDING)
+      if (belay_future_status (future) == BELAY_STATE_PENDING && belay_future_give_up (future, FALSE))
         {
-          belay_future_ask_borrower (future);
           belay_fiber_await_deaf (self, future, site);
+          belay_future_take_up (future);
         }
       return FALSE;
     }
@@ -427,15 +436,17 @@ static void
 on_poke (BelayItem *item)
 {
   Poke *poke = (Poke *) item;
+  gboolean gone = belay_context_is_gone (poke->fiber->context);
 
-  if (poke->reason != NULL)
+  if (!gone && poke->reason != NULL)
     {
       if (poke->fiber->stack != NULL)
         belay_limit_cancel (&poke->fiber->stack->root, poke->reason);
       else
         poke->fiber->future.mark = BELAY_FIBER_STILLBORN;
     }
-  poke_at_home (poke->fiber);
+  if (!gone)
+    poke_at_home (poke->fiber);
   belay_future_unref_writer (&poke->fiber->future);
   g_free (poke->reason);
   g_free (poke);

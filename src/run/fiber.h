@@ -89,6 +89,8 @@ void        belay_fiber_init   (BelayFiber *self, BelayContext *context, BelayLi
                                 const char *site);
 /* From a context's dispatch: runs it until it suspends or ends. */
 void        belay_fiber_resume (BelayContext *context, BelayItem *item);
+/* An item of a context that is gone: one that has not started fails, any other stays suspended. */
+void        belay_fiber_orphaned (BelayItem *item);
 /* Suspends until fired, or, when interruptible, until an interruption may be there. */
 void        belay_fiber_suspend (BelayFiber *self, guint8 wait, gint64 until);
 /* On the home thread: ends its wait, whatever it is for. */

@@ -6,10 +6,19 @@
  * or the function runs) to ADOPTING (the future that the function returned) to OVER. A cancellation claims WAITING or
  * ADOPTING by one exchange; whoever claims a phase owns what belongs to it. ADOPTING begins when the waiter is linked
  * there; a result that was dropped while it was RUNNING is looked for then. The function is called on the context where
- * it was registered, and not at all when the result was dropped before.
+ * it was registered, and not at all when the result was dropped before. That of finally is clean-up: it is always called,
+ * with a cancelled future when the source was given up, and what it returned is seen to its end, whoever reads it.
  *
- * A cancellation that claimed its phase is ASKING: a future that borrows memory of whoever waits is asked to end and seen
- * to its end, any other is dropped. When its notification comes at the same time, the later of the two finishes.
+ * The error of the source counts as seen when it has become the result's, when its reader (the function) looked at it, or
+ * when catch made something else of it. So it goes to the sink when the function failed in its turn without a look.
+ *
+ * A cancellation that claimed its phase is ASKING: while somebody still reads the result, deaf, a future that may borrow
+ * memory of whoever waits, and a fiber, is asked to end and seen to its end; any other is dropped, and so is all when the
+ * result was. When its notification comes at the same time, the later of the two finishes.
+ *
+ * What the function will return is not known before, so every continuation is *wrapping*: a wait for it that is given up
+ * last ends with it. Then its function is not called any more, or, when it runs on another thread just now, what it
+ * returns is asked to end at once.
  */
 #include "run/context.h"
 
@@ -25,6 +34,7 @@ typedef struct
   BelayContext  *context;
   BelayFuture   *source;
   BelayFuture   *adopted;
+  BelayFuture   *deaf;   /* that of the two whose end is waited for after it was given up */
   BelayThenFunc  func;
   gpointer       data;
   GDestroyNotify destroy;
@@ -64,6 +74,8 @@ finish (Then *self)
   BelayContext *context = self->context;
 
   drop_data (self);
+  if (self->deaf != NULL)
+    belay_future_take_up (self->deaf);
   g_clear_pointer (&self->source, belay_future_unref);
   g_clear_pointer (&self->adopted, belay_future_unref);
   belay_future_unref_writer (&self->result);
@@ -88,30 +100,57 @@ settle_with (Then *self, BelayFuture *outcome)
 static void
 settle_adopted (Then *self)
 {
-  if (self->mode == MODE_FINALLY && belay_future_status (self->adopted) == BELAY_STATE_RESOLVED)
-    settle_with (self, self->source);
-  else
-    settle_with (self, self->adopted);
+  gboolean resolved = belay_future_status (self->adopted) == BELAY_STATE_RESOLVED;
+
+  if (resolved && self->mode == MODE_CATCH)
+    belay_future_add_flag (self->source, BELAY_FUTURE_SEEN);
+  settle_with (self, resolved && self->mode == MODE_FINALLY ? self->source : self->adopted);
+}
+
+/* For a finally that was asked to end: its source is not waited for any more. */
+static void
+run_all_the_same (Then *self)
+{
+  atomic_store (&self->phase, PHASE_RUNNING);
+  belay_context_push (self->context, &self->item);
 }
 
 /* The outcome of the source, without the function: the result was asked to end before. */
 static void
 pass_on (Then *self)
 {
-  if (self->mode == MODE_THEN && belay_future_status (self->source) == BELAY_STATE_RESOLVED)
+  if (self->mode == MODE_FINALLY)
+    run_all_the_same (self);
+  else if (self->mode == MODE_THEN && belay_future_status (self->source) == BELAY_STATE_RESOLVED)
     cancel (self); /* its value is not what the function would have made of it */
   else
     settle_with (self, self->source);
 }
 
+/* The future that was waited for is given up, and not waited for. */
+static void
+drop (Then *self)
+{
+  if (self->mode == MODE_CATCH && self->adopted != NULL)
+    belay_future_add_flag (self->source, BELAY_FUTURE_SEEN);
+  if (self->mode != MODE_FINALLY)
+    {
+      cancel (self);
+      return;
+    }
+  belay_future_unref (self->source);
+  self->source = belay_future_new_error (g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+  run_all_the_same (self);
+}
+
 static void
 stop_waiting (Then *self, BelayFuture *future, void (*settle) (Then *))
 {
-  if (belay_future_is_borrowing (future))
-    belay_future_ask_borrower (future);
+  if (belay_future_has_interest (&self->result) && belay_future_give_up (future, TRUE))
+    self->deaf = future; /* told before the phase is OVER, and whoever finishes comes after that */
   else if (belay_future_remove_waiter (future, &self->waiter))
     {
-      cancel (self);
+      drop (self);
       return;
     }
   if (!enter_phase (self, PHASE_ASKING, PHASE_OVER))
@@ -151,7 +190,16 @@ run_func (BelayItem *item)
   Then *self = THEN_OF (item, item);
   gboolean resolved = belay_future_status (self->source) == BELAY_STATE_RESOLVED;
 
-  if (was_asked (self))
+  if (G_UNLIKELY (belay_context_is_gone (self->context)))
+    {
+      if (resolved)
+        belay_future_settle_error (&self->result, belay_context_gone_error ());
+      else
+        belay_future_settle_copy (&self->result, self->source);
+      finish (self);
+      return;
+    }
+  if (self->mode != MODE_FINALLY && was_asked (self))
     {
       pass_on (self);
       return;
@@ -161,8 +209,6 @@ run_func (BelayItem *item)
       settle_with (self, self->source);
       return;
     }
-  if (!resolved) /* it is handed to somebody: no error that nobody has seen */
-    atomic_fetch_or_explicit (&self->source->flags, BELAY_FUTURE_SEEN, memory_order_relaxed);
   self->adopted = self->func (self->source, self->data);
   drop_data (self);
   if (self->adopted == NULL)
@@ -185,8 +231,8 @@ on_source (BelayWaiter *waiter)
 }
 
 /*
- * The result was dropped, or a cancelled await asks it to end. What is waited for is asked to end when it borrows memory,
- * and dropped otherwise.
+ * The result was dropped, or a cancelled await asks it to end. What is waited for is seen to its end or dropped, but for
+ * what the function of a finally returned.
  */
 static void
 on_cancel (gpointer data)
@@ -195,7 +241,7 @@ on_cancel (gpointer data)
 
   if (enter_phase (self, PHASE_WAITING, PHASE_ASKING))
     stop_waiting (self, self->source, pass_on);
-  else if (enter_phase (self, PHASE_ADOPTING, PHASE_ASKING))
+  else if (self->mode != MODE_FINALLY && enter_phase (self, PHASE_ADOPTING, PHASE_ASKING))
     stop_waiting (self, self->adopted, settle_adopted);
 }
 
@@ -211,13 +257,13 @@ then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDe
   self->context = belay_context_ref (belay_context_get ());
   self->source = future;
   self->adopted = NULL;
+  self->deaf = NULL;
   self->func = func;
   self->data = data;
   self->destroy = destroy;
   self->mode = mode;
   atomic_init (&self->phase, PHASE_WAITING);
-  if (belay_future_is_borrowing (future))
-    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
+  atomic_init (&self->result.flags, BELAY_FUTURE_WRAPPING | (belay_future_is_borrowing (future) ? BELAY_FUTURE_BORROWING : 0));
   if (!belay_future_add_waiter (future, &self->waiter))
     {
       atomic_store_explicit (&self->phase, PHASE_RUNNING, memory_order_relaxed);

@@ -6,7 +6,8 @@
  * each of these only queues an item of the block's at home, where all is decided in order: the first that finds it
  * undone does it. Each queued item, and the armed timer, holds the writing end of the result.
  *
- * A source that borrows memory of whoever waits is not dropped: it is asked to end, and the result waits for that.
+ * A source that may borrow memory of whoever waits, or is a fiber, is not dropped while somebody reads the result: it is
+ * asked to end, and the result waits for that.
  */
 #include "run/fiber.h"
 
@@ -21,7 +22,8 @@ typedef struct
   gint64        when;
   gint64        milliseconds;
   gboolean      over;      /* home */
-  gboolean      timed_out; /* home: a borrowing source was asked to end */
+  gboolean      deaf;      /* home: the source was given up, and is seen to its end */
+  gboolean      timed_out; /* home: because of the time */
 } Timed;
 
 #define TIMED_OF(p, member) ((Timed *) ((char *) (p) - G_STRUCT_OFFSET (Timed, member)))
@@ -57,9 +59,28 @@ end (Timed *self)
   return TRUE;
 }
 
+/* At home. TRUE: the source is asked to end, and will tell of its end. */
+static gboolean
+see_to_end (Timed *self)
+{
+  if (!self->deaf)
+    self->deaf = belay_future_has_interest (&self->result) && belay_future_give_up (self->source, TRUE);
+  return self->deaf;
+}
+
+static void
+drop_source (Timed *self)
+{
+  if (self->deaf)
+    belay_future_take_up (self->source);
+  g_clear_pointer (&self->source, belay_future_unref);
+}
+
 static GError *
 timed_out_error (Timed *self)
 {
+  if (G_UNLIKELY (belay_context_is_gone (self->context) && belay_now () < self->when))
+    return belay_context_gone_error (); /* nobody can tell when it is time */
   return g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out after %" G_GINT64_FORMAT " ms", self->milliseconds);
 }
 
@@ -69,21 +90,24 @@ on_timer (BelayTimer *timer)
   Timed *self = TIMED_OF (timer, timer);
 
   self->over = TRUE;
-  if (self->source == NULL)
+  if (self->source == NULL && belay_context_is_gone (self->context))
+    {
+      belay_future_settle_error (&self->result, belay_context_gone_error ());
+    }
+  else if (self->source == NULL)
     {
       belay_future_settle (&self->result, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
     }
-  else if (belay_future_is_borrowing (self->source))
+  else if (see_to_end (self))
     {
       self->over = FALSE;
       self->timed_out = TRUE;
-      belay_future_ask_borrower (self->source);
     }
   else if (belay_future_remove_waiter (self->source, &self->waiter))
     {
       if (belay_future_has_interest (&self->result))
         belay_future_settle_error (&self->result, timed_out_error (self));
-      g_clear_pointer (&self->source, belay_future_unref);
+      drop_source (self);
       drop_hold (self); /* the waiter's */
     }
   else
@@ -106,7 +130,8 @@ on_settled (BelayItem *item)
       else
         belay_future_settle_copy (&self->result, self->source);
     }
-  g_clear_pointer (&self->source, belay_future_unref);
+  if (self->source != NULL)
+    drop_source (self);
   drop_hold (self);
 }
 
@@ -123,12 +148,14 @@ on_dropped (BelayItem *item)
 {
   Timed *self = TIMED_OF (item, dropped);
 
-  if (!self->over && self->source != NULL && belay_future_is_borrowing (self->source))
-    belay_future_ask_borrower (self->source);
-  else if (end (self) && self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
+  if (!self->over && !(self->source != NULL && see_to_end (self)) && end (self))
     {
-      g_clear_pointer (&self->source, belay_future_unref);
-      drop_hold (self); /* the waiter's */
+      belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+      if (self->source != NULL && belay_future_remove_waiter (self->source, &self->waiter))
+        {
+          drop_source (self);
+          drop_hold (self); /* the waiter's */
+        }
     }
   drop_hold (self);
 }
@@ -154,6 +181,11 @@ on_start (BelayItem *item)
 {
   Timed *self = TIMED_OF (item, start);
 
+  if (!self->over && belay_context_is_gone (self->context))
+    {
+      on_timer (&self->timer); /* with the hold that the start has */
+      return;
+    }
   if (!self->over)
     {
       belay_future_ref_writer (&self->result);
@@ -179,8 +211,8 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   belay_context_ref (self->context); /* on_cancel's, which may run when all holds have been dropped */
   belay_future_on_cancel (&self->result, on_cancel, self, on_cancel_over);
   self->source = source;
-  if (source != NULL && belay_future_is_borrowing (source))
-    atomic_init (&self->result.flags, BELAY_FUTURE_BORROWING);
+  if (source != NULL)
+    atomic_init (&self->result.flags, belay_future_classes_of_wrapper (source));
   self->milliseconds = milliseconds;
   self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
   if (source == NULL)

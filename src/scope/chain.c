@@ -104,9 +104,13 @@ run_chain (BelayItem *item)
   GError *error = NULL;
 
   if (self->lingers)
-    discount_chain (self);
-  else if (unlink_chain (self) && scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
-      !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
+    {
+      belay_future_take_up (self->future);
+      discount_chain (self);
+    }
+  else if (unlink_chain (self) && !belay_context_is_gone (scope->context) &&
+           scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) &&
+           !belay_check_result (self->func (self->future, self->data, &error), &error, "a chained callback"))
     {
       if (scope->state <= BELAY_SCOPE_JOINING)
         {
@@ -129,13 +133,12 @@ on_settled (BelayWaiter *waiter)
   belay_context_push (self->scope->context, &self->item);
 }
 
-/* It has its waiter, and calls nothing any more. */
+/* It has its waiter, is a deaf reader now, and calls nothing any more: its notification ends it, at home. */
 static void
 linger (BelayChain *self)
 {
   self->lingers = TRUE;
   count_chain (self);
-  belay_future_ask_borrower (self->future); /* its notification ends the chain */
 }
 
 /* At home, so that no close comes between the link and the waiter. */
@@ -146,21 +149,27 @@ register_chain (BelayItem *item)
   BelayScope *scope = self->scope;
 
   self->item.run = run_chain;
-  if (scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope))
+  if (scope->state == BELAY_SCOPE_OPEN && !belay_scope_is_cancelled (scope) && !belay_context_is_gone (scope->context))
     {
       discount_chain (self);
       link_chain (self);
       if (!belay_future_add_waiter (self->future, &self->waiter))
         belay_context_push (scope->context, &self->item);
     }
-  else if (belay_future_is_borrowing (self->future) && belay_future_add_waiter (self->future, &self->waiter))
+  else if (!belay_future_add_waiter (self->future, &self->waiter))
+    {
+      discount_chain (self);
+      chain_free (self);
+    }
+  else if (belay_future_give_up (self->future, FALSE))
     {
       linger (self);
     }
   else
     {
       discount_chain (self);
-      chain_free (self);
+      if (belay_future_remove_waiter (self->future, &self->waiter))
+        chain_free (self);
     }
 }
 
@@ -184,7 +193,7 @@ belay_scope_then (BelayScope *scope, BelayFuture *future, BelayChainFunc func, g
       register_chain (&self->item);
       return;
     }
-  if (belay_future_is_borrowing (future))
+  if (belay_future_may_borrow (future))
     count_chain (self);
   belay_context_push_remote (scope->context, &self->item);
 }
@@ -197,7 +206,7 @@ belay_chains_drop (BelayScope *scope)
       BelayChain *self = scope->chains;
 
       unlink_chain (self);
-      if (belay_future_is_borrowing (self->future))
+      if (belay_future_give_up (self->future, FALSE)) /* its notification ends the chain, at home, which is here */
         {
           linger (self);
         }

@@ -279,7 +279,7 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
   Scheduled *scheduled;
   Batch *batch, *fresh;
 
-  if (G_UNLIKELY (context != NULL && belay_context_has_ended (context)))
+  if (G_UNLIKELY (context != NULL && belay_context_is_gone (context)))
     {
       belay_resource_abandon (resource);
       return;

@@ -215,7 +215,7 @@ finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GErro
   g_autoptr (BelayFuture) done = NULL;
   Finish *finish;
 
-  if (belay_context_has_ended (self->context))
+  if (belay_context_is_gone (self->context))
     {
       if (self->state != BELAY_SCOPE_CLOSED)
         belay_resource_abandon (belay_scope_ref (self));

@@ -51,7 +51,7 @@ scope_class_abandon (gpointer data)
   BelayScope *self = data;
   gboolean has_children;
 
-  if (!belay_context_has_ended (self->context))
+  if (!belay_context_is_gone (self->context))
     return;
   belay_spin_lock (&self->lock);
   has_children = belay_scope_count_children (self, 0) > 0;
@@ -237,7 +237,7 @@ belay_scope_unref (BelayScope *self)
       /* A mistake, but nothing leaks: it is closed after all, or by force. */
       g_critical ("the scope from %s was dropped without being closed", self->site != NULL ? self->site : "?");
       atomic_store (&self->refs, 1);
-      if (belay_context_has_ended (self->context))
+      if (belay_context_is_gone (self->context))
         {
           belay_resource_abandon (self);
           return;

@@ -60,7 +60,7 @@ conclude (BelayTask *self, gpointer value, GError *error)
           atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
           if (scope == NULL)
             belay_sink_error (error, "a detached fiber", self->fiber.site);
-          else if (scope->apart || belay_context_has_ended (context)) /* there is nobody left to be cancelled with it */
+          else if (scope->apart || belay_context_is_gone (context)) /* there is nobody left to be cancelled with it */
             belay_sink_error (error, scope->apart ? "a fiber of a loop" : "a fiber", self->fiber.site);
           else
             belay_scope_child_failed (scope, g_error_copy (error));
@@ -223,13 +223,11 @@ task_entry (BelayFiber *fiber)
 
   if (G_UNLIKELY (stack == NULL))
     {
-      if (belay_context_has_ended (fiber->context))
-        error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CLOSED, "its main context has ended before it began");
-      else
-        error = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
-                                     "there is no memory for one more fiber's stack; see vm.max_map_count and the limits "
-                                     "of the process");
-      fail_unstarted (self, error);
+      fail_unstarted (self, belay_context_is_gone (fiber->context)
+                              ? belay_context_gone_error ()
+                              : g_error_new_literal (BELAY_ERROR, BELAY_ERROR_NO_STACK,
+                                                     "there is no memory for one more fiber's stack; see vm.max_map_count "
+                                                     "and the limits of the process"));
       return;
     }
   if (G_UNLIKELY (fiber->future.mark == BELAY_FIBER_STILLBORN || !belay_limit_check (fiber, fiber->site, &error)))
@@ -415,6 +413,14 @@ belay_task_detached (BelayContext *context, BelayFunc func, gpointer data, GDest
 
 /* --- the public spawns --- */
 
+/* The fiber is its scope's: it goes on when its future is dropped, and is cancelled and joined when it loses a race. */
+static inline void
+make_joined (BelayTask *self)
+{
+  atomic_init (&self->fiber.future.flags, BELAY_FUTURE_JOINED | BELAY_FUTURE_KEPT);
+  belay_future_on_cancel (&self->fiber.future, on_dropped, self, NULL);
+}
+
 static BelayFuture *
 spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy, const char *site)
 {
@@ -426,6 +432,7 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
   if (fiber == NULL)
     {
       task = belay_task_new (belay_context_get (), NULL, func, value_func, data, NULL, destroy, site);
+      make_joined (task);
       belay_task_start_detached (task);
       return &task->fiber.future;
     }
@@ -434,6 +441,7 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
     return future;
   scope = belay_scope_innermost (fiber);
   task = belay_task_new (scope->context, NULL, func, value_func, data, NULL, destroy, site);
+  make_joined (task);
   belay_task_start (task, scope);
   return &task->fiber.future;
 }
