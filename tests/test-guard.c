@@ -1108,7 +1108,27 @@ test_with_both_fail (gpointer data, GError **error)
   g_assert_nonnull (strstr (failure->message, "no such page"));
   g_assert_false (belay_check (&release)); /* not lost */
   g_assert_nonnull (strstr (release->message, "a is stuck"));
+  g_assert_cmpstr (thing_reasons (), ==, "a:error");
   assert_log ("+a -a else");
+  return TRUE;
+}
+
+/* Falling off the end with the error set is no success. */
+static gboolean
+test_with_body_fails (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  gboolean ok = TRUE;
+
+  BELAY_WITH (Thing, a, thing_open ("a"), &failure)
+    BELAY_WITH (Thing, b, thing_open ("b"), &failure)
+      {
+        g_assert_true (a != b);
+        ok = belay_await_ok (thing_fail_in ("no such page", 1), &failure);
+      }
+  g_assert_false (ok);
+  g_assert_cmpstr (failure->message, ==, "no such page");
+  g_assert_cmpstr (thing_reasons (), ==, "b:error a:error");
   return TRUE;
 }
 
@@ -1377,7 +1397,39 @@ test_outside_close (void)
   g_assert_error (error, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
   g_clear_error (&error);
   thing_drain ();
+  g_assert_cmpstr (thing_reasons (), ==, "a:ok b:left"); /* one was said to be closed, the other was not */
   assert_log ("-a a. -b");
+}
+
+static gboolean
+note_end (gpointer data, GError **error)
+{
+  gboolean ok = belay_sleep (20, error);
+
+  thing_note ("child:%s", ok ? "ok" : "cancelled");
+  return ok;
+}
+
+/* An explicit close waits for the children; only one that is left cancels them. */
+static void
+test_outside_close_scope (void)
+{
+  BelayScope *closed = belay_scope_new (), *left = belay_scope_new ();
+  GError *error = NULL;
+
+  g_assert_true (belay_scope_adopt (closed, thing_new ("a"), &error));
+  g_assert_true (belay_scope_spawn (closed, note_end, NULL, NULL));
+  g_main_context_iteration (NULL, FALSE);
+  g_assert_true (belay_scope_close (&closed, &error));
+  g_assert_no_error (error);
+  thing_drain ();
+  g_assert_cmpstr (thing_reasons (), ==, "a:ok");
+  assert_log ("+a child:ok -a");
+  g_assert_true (belay_scope_spawn (left, note_end, NULL, NULL));
+  g_main_context_iteration (NULL, FALSE);
+  belay_release (&left);
+  thing_drain ();
+  assert_log ("child:cancelled");
 }
 
 static void
@@ -1678,6 +1730,7 @@ main (int argc, char **argv)
   thing_add_test ("/with/open-fails", test_with_open_fails);
   thing_add_test ("/with/close-fails", test_with_close_fails);
   thing_add_test ("/with/L9-body-and-close-fail", test_with_both_fail);
+  thing_add_test ("/with/L8-body-fails", test_with_body_fails);
   thing_add_test ("/with/break", test_with_break);
   thing_add_test ("/with/continue", test_with_continue);
   thing_add_test ("/with/return-and-goto", test_with_return);
@@ -1690,6 +1743,7 @@ main (int argc, char **argv)
   thing_add_plain_test ("/outside/different-dispatches-are-independent", test_outside_twice);
   thing_add_plain_test ("/outside/L9-error-goes-to-the-sink", test_outside_error);
   thing_add_plain_test ("/outside/close-is-scheduled-commit-refused", test_outside_close);
+  thing_add_plain_test ("/outside/L8-close-of-a-scope-waits-for-its-children", test_outside_close_scope);
   thing_add_plain_test ("/outside/hot-guards", test_outside_hot);
   thing_add_plain_test ("/outside/close-start", test_outside_close_start);
   thing_add_plain_test ("/outside/L15-plain-thread", test_plain_thread);

@@ -132,6 +132,29 @@ test_body_fails (gpointer data, GError **error)
   return TRUE;
 }
 
+/* The block falls off its end, but its error is set: that is no success. */
+static gboolean
+fail_in_block (gpointer data, GError **error)
+{
+  gboolean ok = FALSE;
+
+  BELAY_WITH (BelayManager, m, belay_manager_open (manage, data), error)
+    ok = m != NULL && fail_func ("no such page", error);
+  return ok;
+}
+
+static gboolean
+test_block_fails (gpointer data, GError **error)
+{
+  Way way = { 0 };
+  g_autoptr (GError) failure = thing_outcome (fail_in_block, &way);
+
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_FAILED);
+  g_assert_cmpstr (failure->message, ==, "no such page");
+  assert_log ("+o +i ended:the body failed -i -o");
+  return TRUE;
+}
+
 static gboolean
 body_waits (gpointer data, GError **error)
 {
@@ -213,6 +236,28 @@ test_outside (void)
   belay_scope_then (scope, belay_manager_open (manage, &way), on_opened, NULL);
   thing_drain ();
   assert_log ("+o +i opened ended:the body was left without a word released -i -o");
+  belay_scope_close (&scope, NULL);
+  thing_drain ();
+}
+
+static gboolean
+on_opened_close (BelayFuture *done, gpointer data, GError **error)
+{
+  BelayManager *manager = belay_future_take (done, error);
+
+  return manager != NULL && belay_close (&manager, error);
+}
+
+/* What was closed there ended well. */
+static void
+test_closed_outside (void)
+{
+  Way way = { 0, 5 };
+  BelayScope *scope = belay_scope_new ();
+
+  belay_scope_then (scope, belay_manager_open (manage, &way), on_opened_close, NULL);
+  thing_drain ();
+  assert_log ("+o +i ended:ok released -i -o");
   belay_scope_close (&scope, NULL);
   thing_drain ();
 }
@@ -678,10 +723,12 @@ main (int argc, char **argv)
   thing_add_test ("/manager/closed", test_closed);
   thing_add_test ("/manager/left", test_left);
   thing_add_test ("/manager/L9-body-fails", test_body_fails);
+  thing_add_test ("/manager/L8-block-fails", test_block_fails);
   thing_add_test ("/manager/L6-body-is-cancelled", test_body_cancelled);
   thing_add_test ("/manager/L6-body-runs-out-of-time", test_body_timed_out);
   thing_add_test ("/manager/entered-into-a-scope", test_entered_into_scope);
   thing_add_plain_test ("/manager/from-callback-code", test_outside);
+  thing_add_plain_test ("/manager/L8-closed-from-callback-code", test_closed_outside);
   thing_add_test ("/manager/fails-to-acquire", test_acquire_fails);
   thing_add_test ("/manager/L9-fails-to-release", test_release_fails);
   thing_add_test ("/manager/L9-fails-to-release-when-left", test_release_fails_when_left);

@@ -60,7 +60,8 @@ G_BEGIN_DECLS
  *
  * `break` and `continue` belong to the block: break leaves it as a guard is left, continue goes to its end. `return`
  * and `goto` out of it release, too, as a guard that is left without a word: a manager's yield then says that the body did
- * not end well, even for `return TRUE`. The block commits nothing by itself.
+ * not end well, even for `return TRUE`. So does falling off the end with @error set, since then something in the block
+ * has failed (%BELAY_REASON_ERROR). The block commits nothing by itself.
  */
 #define BELAY_WITH(Type, name, future, error)                                                                     \
   for (int belay_step_##name = 0; belay_step_##name < 3; belay_step_##name = 3)                                   \
@@ -77,7 +78,8 @@ G_BEGIN_DECLS
  * Closes gracefully and says how that went. What is uncommitted is discarded. %NULL in the variable is a success.
  *
  * Suspends: yes. Cancellation: shielded: a pending cancellation neither stops it nor is reported by it.
- * Threads: in a fiber; elsewhere the close is scheduled, and %TRUE means just that.
+ * Threads: in a fiber; elsewhere the close is scheduled, as one that was said (%BELAY_REASON_OK), and %TRUE means just
+ * that; an error goes to the sink.
  * Errors: those of the resource; %BELAY_ERROR_RELEASE_TIMEOUT.
  *
  * Returns: %TRUE when it closed without an error

@@ -7,6 +7,7 @@
  *
  * A *scheduled* release is for places that cannot wait. Those of one dispatch are one batch: a fiber of the context runs
  * them one after another in the order in which they were scheduled, which, for the guards of a function, is newest first.
+ * Each keeps the reason that it was scheduled for: a close that was said is one outside a fiber, too.
  */
 #include "scope/scope-private.h"
 
@@ -152,6 +153,7 @@ struct _Scheduled
 {
   Scheduled  *next;
   gpointer    resource;
+  BelayReason reason;
   const char *site;
 };
 
@@ -195,11 +197,11 @@ run_batch (gpointer data, GError **error)
       self->first = scheduled->next;
       if (belay_resource_tag (scheduled->resource) == BELAY_TAG_SCOPE)
         {
-          if (!belay_scope_finish (scheduled->resource, BELAY_REASON_LEFT, NULL))
+          if (!belay_scope_finish (scheduled->resource, scheduled->reason, NULL))
             belay_scope_pass_errors (scheduled->resource, NULL, what);
           belay_scope_unref (scheduled->resource);
         }
-      else if (!belay_resource_close (scheduled->resource, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, &failure))
+      else if (!belay_resource_close (scheduled->resource, scheduled->reason, BELAY_RELEASE_TIMEOUT, &failure))
         {
           belay_sink_error (failure, what, scheduled->site);
         }
@@ -227,12 +229,13 @@ free_batch (gpointer data)
 }
 
 void
-belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
+belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason, const char *site)
 {
   Scheduled *scheduled = g_new0 (Scheduled, 1);
   Batch *batch, *fresh = g_new0 (Batch, 1);
 
   scheduled->resource = resource;
+  scheduled->reason = reason;
   scheduled->site = site;
   fresh->context = context != NULL ? context : belay_context_get ();
   belay_spin_lock (&batches_lock);
@@ -253,6 +256,12 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
     belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, free_batch, NULL));
   else
     g_free (fresh);
+}
+
+void
+belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
+{
+  belay_resource_schedule_for (context, resource, BELAY_REASON_LEFT, site);
 }
 
 void
