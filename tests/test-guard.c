@@ -955,6 +955,70 @@ test_commit_misuse (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What can only be held is given back, and reported. */
+static gboolean
+test_commit_hot (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  BelayTimeout *limit = belay_timeout (10);
+  BelayShield *shield = belay_shield ();
+  g_autoptr (GError) failure = NULL;
+
+  expect_critical ("*a BelayPermit has nothing to commit*");
+  g_assert_false (belay_commit (&permit, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_assert_null (permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  expect_critical ("*a BelayShield has nothing to commit*");
+  g_assert_false (belay_commit (&shield, NULL));
+  expect_critical ("*a BelayTimeout has nothing to commit*");
+  g_assert_false (belay_commit (&limit, NULL));
+  return belay_sleep (50, error); /* it is not in force any more */
+}
+
+/* A commit that is cut off may have happened or not. So it is not, neither by the deadline around it nor by that of releases. */
+static gboolean
+test_commit_unbounded (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  belay_auto (BelayTimeout) limit = belay_timeout (20);
+  Thing *a = thing_new ("a");
+  gint64 begin = now_ms ();
+
+  belay_scope_set_release_timeout (scope, 10);
+  a->commit_ms = 7000;
+  g_assert_nonnull (limit);
+  g_assert_true (belay_commit (&a, error));
+  g_assert_cmpint (now_ms () - begin, ==, 7000);
+  assert_log ("+a a=commit -a");
+  return TRUE;
+}
+
+static gboolean
+commit_in_time (gpointer self, GError **error)
+{
+  belay_auto (BelayTimeout) limit = belay_timeout (20);
+
+  return limit != NULL && wait_func (NULL, error);
+}
+
+static const BelayPlainClass bounded_class = { BELAY_PLAIN_TAG, "Bounded", NULL, commit_in_time, NULL, g_free };
+
+/* But it can bound itself. */
+static gboolean
+test_commit_bounds_itself (gpointer data, GError **error)
+{
+  BelayPlain *bounded = belay_plain_new (BelayPlain, &bounded_class);
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  g_assert_false (belay_commit (&bounded, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_cmpint (now_ms () - begin, ==, 20);
+  return belay_sleep (1, error);
+}
+
 /* --- close_start --- */
 
 static gboolean
@@ -1294,6 +1358,30 @@ test_timeout_guard (gpointer data, GError **error)
   g_assert_true (belay_timeout_expired (inner));
   g_assert_true (belay_close (&inner, error));
   return belay_sleep (1000, error);
+}
+
+static gboolean
+release_others (gpointer data, GError **error)
+{
+  BelayTimeout *others = data;
+
+  expect_critical ("*a time-out or shield belongs to the block and the fiber that made it*");
+  belay_release (&others);
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
+/* A time-out that another fiber releases stays in force, and with its own. */
+static gboolean
+test_timeout_of_another_fiber (gpointer data, GError **error)
+{
+  belay_auto (BelayTimeout) limit = belay_timeout (10);
+
+  g_assert_true (belay_await_ok (belay_spawn (release_others, limit), error));
+  g_assert_false (belay_sleep (50, NULL));
+  g_assert_true (belay_timeout_expired (limit));
+  g_assert_true (belay_close (&limit, error));
+  return belay_sleep (50, error);
 }
 
 static gboolean
@@ -1722,6 +1810,9 @@ main (int argc, char **argv)
   thing_add_test ("/guard/commit-that-began-is-shielded", test_commit_shielded);
   thing_add_test ("/guard/L9-commit-whose-close-fails", test_commit_then_close_fails);
   thing_add_test ("/guard/L13-commit-of-nothing", test_commit_misuse);
+  thing_add_test ("/guard/L13-commit-of-a-permit-a-time-out-and-a-shield", test_commit_hot);
+  thing_add_test ("/guard/L45-commit-that-began-is-not-cut-off", test_commit_unbounded);
+  thing_add_test ("/guard/commit-may-bound-itself", test_commit_bounds_itself);
   thing_add_test ("/guard/close-start-gives-the-outcome", test_close_start);
   thing_add_test ("/guard/L9-close-start-dropped", test_close_start_dropped);
   thing_add_test ("/guard/L6-close-start-in-a-cancelled-scope", test_close_start_in_cancelled);
@@ -1738,6 +1829,7 @@ main (int argc, char **argv)
   thing_add_test ("/with/cancelled", test_with_cancelled);
   thing_add_test ("/guard/permit", test_permit);
   thing_add_test ("/guard/timeout", test_timeout_guard);
+  thing_add_test ("/guard/L34-timeout-of-another-fiber", test_timeout_of_another_fiber);
   thing_add_test ("/guard/shield", test_shield_guard);
   thing_add_plain_test ("/outside/L2-scheduled-newest-first", test_outside);
   thing_add_plain_test ("/outside/different-dispatches-are-independent", test_outside_twice);

@@ -93,8 +93,12 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_close (gpointer variable, GError **error);
  *
  * Makes what was done last, and closes. The only verb that does.
  *
- * Suspends: yes. Cancellation: checked before it begins (%G_IO_ERROR_CANCELLED: nothing was committed, all is
- * discarded), then shielded. Threads: in a fiber. Errors: those of the resource; if the commit fails it is discarded.
+ * Suspends: yes, for as long as the commit takes. Cancellation: checked before it begins, and so is a deadline
+ * (%G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was committed, all is discarded), then shielded from both. Nor does
+ * the release deadline end it: of a commit that is cut off nobody knows whether it happened. It bounds the close
+ * that follows. A resource whose commit may hang bounds that itself, with a belay_timeout() in its commit function.
+ * Threads: in a fiber. Errors: those of the resource; if the commit fails it is discarded.
+ * %BELAY_ERROR_MISUSE, with g_critical(), for what has nothing to commit; it is closed.
  *
  * Returns: %TRUE when it is committed
  */

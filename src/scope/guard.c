@@ -142,6 +142,13 @@ belay_commit (gpointer variable, GError **error)
       belay_resource_drop (resource);
       return belay_fail_no_fiber ("belay_commit", error);
     }
+  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
+    {
+      g_critical ("a %s has nothing to commit: close it", belay_resource_name (resource));
+      g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a %s has nothing to commit", belay_resource_name (resource));
+      belay_resource_drop (resource);
+      return FALSE;
+    }
   if (belay_limit_check (fiber, NULL, error))
     {
       ok = belay_resource_commit (resource, error);

@@ -139,6 +139,7 @@ run_commit (gpointer resource, BelayReason reason, GError **error)
   return klass != NULL ? klass->commit (resource, error) : BELAY_RESOURCE_GET_IFACE (resource)->commit (resource, error);
 }
 
+/* Not bounded: a commit that were cut off might have happened or not (L45). */
 gboolean
 belay_resource_commit (gpointer resource, GError **error)
 {
