@@ -554,6 +554,61 @@ test_unwinding_fails (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Does as it should: it rolls back when the yield is refused, and that went well. */
+static gboolean
+rolls_back (BelayManager *manager, gpointer data, GError **error)
+{
+  g_autoptr (GError) ending = NULL;
+  belay_auto (Thing) a = thing_new ("a");
+  belay_auto (BelayTimeout) limit = NULL;
+
+  g_assert_nonnull (a);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+
+    g_assert_nonnull (shield);
+    if (data != NULL)
+      limit = belay_timeout (10);
+    belay_sleep (100, NULL);
+  }
+  g_assert_false (belay_manager_yield (manager, NULL, &ending));
+  thing_note ("refused:%s", ending->code == G_IO_ERROR_CANCELLED ? "cancelled" : "timed-out");
+  return TRUE;
+}
+
+static gboolean
+does_not_even_yield (BelayManager *manager, gpointer data, GError **error)
+{
+  thing_note ("%s", belay_sleep (100, NULL) ? "slept" : "interrupted");
+  return TRUE;
+}
+
+/* No mistake is reported: the fiber that opened has its own error, and the function ended well. */
+static gboolean
+test_yield_refused (gpointer data, GError **error)
+{
+  BelayManagerFunc funcs[] = { rolls_back, does_not_even_yield };
+  g_autoptr (GError) failure = NULL;
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      belay_auto (BelayTimeout) limit = belay_timeout (20);
+      g_autoptr (GError) late = NULL;
+
+      g_assert_nonnull (limit);
+      g_assert_null (belay_await (belay_manager_open (funcs[i], NULL), &late));
+      g_assert_error (late, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    }
+  g_assert_true (belay_sleep (200, error));
+  assert_log ("+a interrupted refused:cancelled -a");
+
+  /* By a time-out of its own: that is the answer. */
+  g_assert_null (belay_await (belay_manager_open (rolls_back, "own"), &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  assert_log ("+a refused:timed-out -a");
+  return TRUE;
+}
+
 /*
  * Dropped at each instant around the yield: before it the function is interrupted, after it the release is not, and there
  * is nothing in between.
@@ -744,6 +799,7 @@ main (int argc, char **argv)
   thing_add_test ("/manager/L5-dropped-when-lent", test_dropped_when_lent);
   thing_add_test ("/manager/L20-refused-in-a-cancelled-scope", test_refused);
   thing_add_test ("/manager/L9-unwinding-fails", test_unwinding_fails);
+  thing_add_test ("/manager/L5-yield-is-refused", test_yield_refused);
   thing_add_test ("/manager/L5-dropped-at-each-instant", test_dropped_at_each_instant);
   thing_add_test ("/manager/L5-dropped-on-another-thread", test_dropped_on_thread);
   thing_add_test ("/manager/its-limits-are-not-the-bodys", test_body_is_not_bounded_by_it);
