@@ -516,6 +516,29 @@ read_in_cancelled_scope (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What every checkpoint in the scope says is no news for the sink (which would end this program). */
+static gboolean
+refused_is_seen (gpointer data, GError **error)
+{
+  g_autofree char *path = test_tmp_path ("seen");
+  belay_auto (BelayFile) file = belay_await (belay_file_create (path), error);
+  g_autoptr (GError) local = NULL;
+
+  g_assert_nonnull (file);
+  {
+    belay_auto (BelayTimeout) limit = belay_timeout (0);
+
+    g_assert_nonnull (limit);
+    g_assert_false (belay_await_ok (belay_file_read_bytes (path), &local));
+    g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    g_assert_false (belay_await_ok (belay_file_write_text (file, "x"), NULL));
+    g_assert_false (belay_await_ok (belay_file_create (path), NULL));
+    g_assert_false (belay_await_ok (belay_file_replace (path), NULL));
+    belay_future_unref (belay_file_read_bytes (path));
+  }
+  return belay_close (&file, error);
+}
+
 /* A body that is cancelled while it reads; what it returns is its own affair. */
 static gboolean
 read_until_cancelled (gpointer path, GError **error)
@@ -1457,6 +1480,7 @@ main (int argc, char **argv)
   test_add_fiber ("/file/read/fifo", read_fifo);
   test_add_fiber ("/file/read/fifo-cancelled", read_fifo_cancelled);
   test_add_fiber ("/file/read/L20-cancelled-scope", read_in_cancelled_scope);
+  test_add_fiber ("/file/L9-refused-is-no-news", refused_is_seen);
   test_add_fiber ("/file/read/G09-cancelled", read_cancelled);
   test_add_fiber ("/file/create/leaves-content", create_leaves_content);
   test_add_fiber ("/file/create/G05-use-after-close", create_use_after_close);

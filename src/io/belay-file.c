@@ -32,6 +32,7 @@
  */
 #include "io/detached.h"
 #include "io/replace.h"
+#include "run/fiber.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -318,8 +319,9 @@ belay_file_write (BelayFile *file, GBytes *bytes)
       g_critical ("belay_file_write: a file and bytes are needed");
       return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "the file or the bytes to write are missing");
     }
-  if (!belay_checkpoint (&error))
-    return belay_future_new_error (error);
+  future = belay_fiber_refuse ();
+  if (future != NULL)
+    return future;
   if (state_phase (file->state) != PHASE_OPEN)
     {
       fail_closed (file->state, &error);

@@ -202,6 +202,8 @@ finish_call (BelayGioCall *call, GObject *source, GAsyncResult *result)
     {
       g_error_free (error);
       error = g_steal_pointer (&call->refusal);
+      /* Every checkpoint in that scope says the same: it need not go to the sink, see belay_fiber_refuse(). */
+      belay_future_add_flag ((BelayFuture *) call->promise, BELAY_FUTURE_SEEN);
     }
 
   if (error != NULL)

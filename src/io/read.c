@@ -31,8 +31,8 @@
  * still holds. Only `job` is touched by others. The call keeps a share of the reading until it has told it its job.
  */
 #include "io/replace.h"
+#include "run/fiber.h"
 
-#include <belay/belay.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -354,8 +354,11 @@ hand_over (const Reading *here, const char *path)
   belay_promise_on_cancel (self->promise, reading_drop_job, self);
   future = belay_promise_get_future (self->promise);
   job = belay_thread_run_owned (read_in_worker, self, reading_unref, NULL);
-  if (belay_future_is_rejected (job)) /* cancelled since the checkpoint, by another thread */
-    belay_promise_reject (self->promise, g_error_copy (belay_future_get_error (job)));
+  if (belay_future_is_rejected (job)) /* cancelled, or out of time, since the checkpoint: refused like there */
+    {
+      belay_future_add_flag (future, BELAY_FUTURE_SEEN);
+      belay_promise_reject (self->promise, g_error_copy (belay_future_get_error (job)));
+    }
   __atomic_store_n (&self->job, job, __ATOMIC_RELEASE);
   reading_unref (self);
   return future;
@@ -365,6 +368,7 @@ BelayFuture *
 belay_file_read_bytes (const char *path)
 {
   Reading here = { .fd = -1 };
+  BelayFuture *refused;
   GError *error = NULL;
 
   if (path == NULL)
@@ -372,8 +376,9 @@ belay_file_read_bytes (const char *path)
       g_critical ("belay_file_read_bytes: the path is NULL");
       return belay_future_new_failed (BELAY_ERROR, BELAY_ERROR_MISUSE, "a path is missing");
     }
-  if (!belay_checkpoint (&error))
-    return belay_future_new_error (error);
+  refused = belay_fiber_refuse ();
+  if (refused != NULL)
+    return refused;
 
   if (read_inline (&here, path, &error))
     {
