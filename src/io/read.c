@@ -26,6 +26,7 @@
  *     Its memory may be refused, and that is an error like another (G_FILE_ERROR_NOMEM).
  *  7. The bytes are a boxed value either way, so that any number of awaits may share one future; so a job answers a
  *     promise. Nobody interested in that any more means nobody interested in the job: the reading then drops it.
+ *  8. What need not end (a FIFO, a device such as /dev/zero) may have UNSIZED_MAX bytes at most: it could take all memory.
  *
  * A reading belongs to one thread at a time: the caller's, until it is handed to its job, which frees it and what it
  * still holds. Only `job` is touched by others. The call keeps a share of the reading until it has told it its job.
@@ -45,6 +46,7 @@
 
 #define INLINE_MAX ((gsize) 128 * 1024)
 #define PIECE_MAX  ((gsize) 8 * 1024 * 1024)
+#define UNSIZED_MAX ((gsize) 256 * 1024 * 1024)
 #define FIRST_SIZE ((gsize) 16 * 1024) /* for files that do not tell theirs */
 #define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
 
@@ -306,6 +308,11 @@ read_waiting (Reading *self, GError **error)
   size = S_ISREG (info.st_mode) && info.st_size > 0 ? (gsize) info.st_size + 1 : FIRST_SIZE;
   do
     {
+      if (!S_ISREG (info.st_mode) && self->length >= UNSIZED_MAX) /* invariant 8 */
+        {
+          belay_file_failed (error, "read", self->path, EFBIG);
+          return NULL;
+        }
       if (self->length == self->capacity || self->buffer == NULL)
         {
           gsize more = self->capacity < size ? size : self->capacity > G_MAXSSIZE / 2 ? G_MAXSSIZE : 2 * self->capacity;
