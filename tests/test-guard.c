@@ -429,6 +429,7 @@ test_error_count (gpointer data, GError **error)
     leave_failing (NULL, NULL);
   g_assert_false (belay_check (&failure));
   g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck (and 2 more)");
+  assert_sunk ("closing a Thing: a is stuck; closing a Thing: a is stuck"); /* the more */
   return TRUE;
 }
 
@@ -487,6 +488,31 @@ fail_and_leave_failing (gpointer data, GError **error)
 
   g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND, a != NULL ? "no such page" : "?");
   return FALSE;
+}
+
+/* An error that is set already is the body's, and stays; what the guards failed with is the scope's still. */
+static gboolean
+check_after_failure (gpointer data, GError **error)
+{
+  {
+    belay_auto (Thing) a = thing_new_failing ("a", "a is stuck");
+
+    g_assert_nonnull (a);
+  }
+  fail_func ("no such page", error);
+  g_assert_false (belay_check (error));
+  g_assert_cmpstr ((*error)->message, ==, "no such page");
+  return FALSE;
+}
+
+static gboolean
+test_check_after_failure (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = thing_outcome (check_after_failure, NULL);
+
+  g_assert_cmpstr (failure->message, ==, "no such page");
+  assert_sunk ("closing a Thing: a is stuck");
+  return TRUE;
 }
 
 /* The body's error stays on top; that of the release is not lost. */
@@ -1791,6 +1817,7 @@ main (int argc, char **argv)
   thing_add_test ("/guard/L9-error-goes-to-the-scopes-close", test_error_to_scope);
   thing_add_test ("/guard/L9-error-goes-to-the-fibers-result", test_error_to_result);
   thing_add_test ("/guard/L9-value-of-a-fiber-that-failed-so-is-destroyed", test_value_destroyed);
+  thing_add_test ("/guard/L9-check-keeps-the-bodys-error", test_check_after_failure);
   thing_add_test ("/guard/L9-body-error-is-first", test_body_first);
   thing_add_test ("/guard/close-says-how-it-went", test_close);
   thing_add_test ("/guard/close-that-fails-without-an-error", test_close_misuse);

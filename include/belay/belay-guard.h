@@ -13,6 +13,8 @@ G_BEGIN_DECLS
  *
  * Declares a guard: a variable of type `Type *` that releases what it holds when control leaves its block, by
  * `return`, `break`, `continue`, `goto` or by falling off the end. %NULL means that it holds nothing.
+ * A type that is no resource (#BelayFuture, #BelaySemaphore, `BelaySqliteRows`, any other that is merely counted or
+ * freed) has g_autoptr() instead; with belay_auto() the compiler says that the cleanup argument is not a function.
  *
  * In a fiber the release is awaited there; elsewhere it is scheduled and nothing blocks. A release is a close, then,
  * at the release deadline, an abandon; what is uncommitted is discarded. An error of a release that nobody asked for
@@ -116,7 +118,14 @@ BELAY_AVAILABLE_IN_1_0 void belay_release (gpointer variable);
  * belay_check:
  * @error: return location for a #GError
  *
- * Takes the errors of guards that were left, so far, in the innermost scope: %FALSE with the first when there are any.
+ * Takes the failures that the innermost scope has so far: those of guards that were left in it, and of its children
+ * (belay_scope_spawn(), and belay_spawn() when nobody holds the future; their failure has cancelled the scope, and that
+ * stays so). The message of the first says how many more there are; those go to the sink. When @error is set already the
+ * body's own error stays on top: nothing is taken, and the scope's end reports the rest.
+ *
+ * Suspends: never. Cancellation: none; it is no checkpoint. Threads: in a fiber; elsewhere it is %TRUE. Errors: the first.
+ *
+ * Returns: %FALSE when there are any
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_check (GError **error);
 
