@@ -1182,7 +1182,7 @@ static gboolean
 test_with_both_fail (gpointer data, GError **error)
 {
   g_autoptr (GError) failure = NULL, release = NULL;
-  gboolean ok;
+  gboolean ok = TRUE;
 
   BELAY_WITH (Thing, a, thing_open ("a"), &failure)
     {
