@@ -1003,7 +1003,7 @@ test_commit_hot (gpointer data, GError **error)
   return belay_sleep (50, error); /* it is not in force any more */
 }
 
-/* A commit that is cut off may have happened or not. So it is not, neither by the deadline around it nor by that of releases. */
+/* Of a commit that is cut off nobody knows whether it happened: no deadline does that, around it or of releases. */
 static gboolean
 test_commit_unbounded (gpointer data, GError **error)
 {

@@ -652,8 +652,10 @@ give_back (gpointer data)
     }
 }
 
-/* The last reference is dropped while another thread gives the last permit back, slowly since somebody waited: one of the
- * two frees it, when the other has no more to do with it. */
+/*
+ * The last reference is dropped while another thread gives the last permit back, slowly since somebody waited: one of
+ * the two frees it, when the other has no more to do with it.
+ */
 static void
 test_last_reference_and_permit (void)
 {

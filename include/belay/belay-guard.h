@@ -96,10 +96,10 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_close (gpointer variable, GError **error);
  * Makes what was done last, and closes. The only verb that does.
  *
  * Suspends: yes, for as long as the commit takes. Cancellation: checked before it begins, and so is a deadline
- * (%G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was committed, all is discarded), then shielded from both. Nor does
- * the release deadline end it: of a commit that is cut off nobody knows whether it happened. It bounds the close
- * that follows. A resource whose commit may hang bounds that itself, with a belay_timeout() in its commit function.
- * Threads: in a fiber. Errors: those of the resource; if the commit fails it is discarded.
+ * (%G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was committed, all is discarded), then shielded from both.
+ * Nor does the release deadline end it: of a commit that is cut off nobody knows whether it happened. It bounds the
+ * close that follows. A resource whose commit may hang bounds that itself, with a belay_timeout() in its commit
+ * function. Threads: in a fiber. Errors: those of the resource; if the commit fails it is discarded.
  * %BELAY_ERROR_MISUSE, with g_critical(), for what has nothing to commit; it is closed.
  *
  * Returns: %TRUE when it is committed
@@ -120,10 +120,11 @@ BELAY_AVAILABLE_IN_1_0 void belay_release (gpointer variable);
  *
  * Takes the failures that the innermost scope has so far: those of guards that were left in it, and of its children
  * (belay_scope_spawn(), and belay_spawn() when nobody holds the future; their failure has cancelled the scope, and that
- * stays so). The message of the first says how many more there are; those go to the sink. When @error is set already the
- * body's own error stays on top: nothing is taken, and the scope's end reports the rest.
+ * stays so). The message of the first says how many more there are; those go to the sink. When @error is set already
+ * the body's own error stays on top: nothing is taken, and the scope's end reports the rest.
  *
- * Suspends: never. Cancellation: none; it is no checkpoint. Threads: in a fiber; elsewhere it is %TRUE. Errors: the first.
+ * Suspends: never. Cancellation: none; it is no checkpoint. Threads: in a fiber; elsewhere it is %TRUE. Errors: the
+ * first.
  *
  * Returns: %FALSE when there are any
  */

@@ -46,7 +46,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_manager_open (BelayManagerFunc func, g
  * @error: return location for a #GError
  *
  * Lends @value and waits until the body has ended. To be called once by the manager function. When nobody waits for the
- * guard any more, or a time-out of the function's own is over, nothing is lent: roll back, and end with %TRUE or %FALSE.
+ * guard any more, or a time-out of the function's own is over, nothing is lent: roll back, and end with %TRUE or
+ * %FALSE.
  *
  * Suspends: until the body has ended. Cancellation: a checkpoint; once @value is lent, shielded. Threads: in the
  * manager's fiber. Errors: %G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was lent, or the body ended so;

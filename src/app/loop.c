@@ -8,9 +8,9 @@
  *
  * `lock` guards `closing`, so that nothing is spawned behind the close.
  *
- * The record has *users*: the guard, and a fiber of the loop that closes the scope. When the close did not end by its release
- * deadline the guard goes first. The thread goes on until that fiber has ended, then it ends by itself, and takes the
- * record with it; until then the close is pending, and the drain waits for it.
+ * The record has *users*: the guard, and a fiber of the loop that closes the scope. When the close did not end by its
+ * release deadline the guard goes first. The thread goes on until that fiber has ended, then it ends by itself, and
+ * takes the record with it; until then the close is pending, and the drain waits for it.
  */
 #include "scope/scope-private.h"
 

@@ -3,9 +3,10 @@
  * belay_run: a whole program.
  *
  * The work is a fiber of the default context. The first SIGINT or SIGTERM cancels it, and it unwinds: its guards release
- * in order, nothing is cut short. A second signal ends the process at once. When the work has ended, releases and detached
- * work that are still under way are drained, for DRAIN at most. A first signal that comes in the drain finds the work
- * cancelled already, so to speak: what is left gets HURRY more. What has not ended then is counted on stderr, and in the status.
+ * in order, nothing is cut short. A second signal ends the process at once. When the work has ended, releases and
+ * detached work that are still under way are drained, for DRAIN at most. A first signal that comes in the drain finds
+ * the work cancelled already, so to speak: what is left gets HURRY more. What has not ended then is counted on
+ * stderr, and in the status.
  *
  * One run at a time, on the thread that owns the default context.
  */

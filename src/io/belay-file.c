@@ -27,8 +27,8 @@
  *     file that comes too late, a handle dropped without a close (that is reported). It leaves no descriptor and no
  *     temporary.
  *  6. No worker is stuck in a device: the open is O_NONBLOCK, and so are the writes to what is no regular file. Only
- *     regular files and character devices (a terminal, /dev/null) are written; a FIFO, whose reader may go, would end the
- *     program by a signal.
+ *     regular files and character devices (a terminal, /dev/null) are written; a FIFO, whose reader may go, would end
+ *     the program by a signal.
  *
  * Ownership. The handle and each job hold the state. A write holds its bytes, and its own future until it is over.
  * A created file's commit brings it to disk; an ordinary close does not.

@@ -26,7 +26,8 @@
  *     Its memory may be refused, and that is an error like another (G_FILE_ERROR_NOMEM).
  *  7. The bytes are a boxed value either way, so that any number of awaits may share one future; so a job answers a
  *     promise. Nobody interested in that any more means nobody interested in the job: the reading then drops it.
- *  8. What need not end (a FIFO, a device such as /dev/zero) may have UNSIZED_MAX bytes at most: it could take all memory.
+ *  8. What need not end (a FIFO, a device such as /dev/zero) may have UNSIZED_MAX bytes at most: it could take all
+ *     memory.
  *
  * A reading belongs to one thread at a time: the caller's, until it is handed to its job, which frees it and what it
  * still holds. Only `job` is touched by others. The call keeps a share of the reading until it has told it its job.

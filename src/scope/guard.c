@@ -34,9 +34,15 @@ release_timeout (BelayFiber *fiber)
 static gboolean
 close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **error)
 {
+  gsize tag = belay_resource_tag (resource);
   gboolean ok;
 
-  if (belay_resource_tag (resource) != BELAY_TAG_SCOPE)
+  if (tag == BELAY_TAG_INSTANT)
+    {
+      belay_resource_drop (resource);
+      return TRUE;
+    }
+  if (tag != BELAY_TAG_SCOPE)
     return belay_resource_close (resource, reason, release_timeout (fiber), error);
   ok = belay_scope_finish (resource, reason, error);
   belay_scope_unref (resource);
@@ -141,13 +147,6 @@ belay_commit (gpointer variable, GError **error)
     {
       belay_resource_drop (resource);
       return belay_fail_no_fiber ("belay_commit", error);
-    }
-  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
-    {
-      g_critical ("a %s has nothing to commit: close it", belay_resource_name (resource));
-      g_set_error (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a %s has nothing to commit", belay_resource_name (resource));
-      belay_resource_drop (resource);
-      return FALSE;
     }
   if (belay_limit_check (fiber, NULL, error))
     {

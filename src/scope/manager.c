@@ -7,8 +7,8 @@
  * closing it wakes the function, and waits for `done`.
  *
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
- * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation: there is
- * no limit around a fiber that nobody owns.
+ * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation:
+ * there is no limit around a fiber that nobody owns.
  *
  * Two hold the record: the guard, and the function until it has ended. For a function that does not end in time goes on
  * after its guard has gone. Whether a drop came before the yield is decided at home, where the function runs.

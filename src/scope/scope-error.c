@@ -3,8 +3,9 @@
  * The errors of a scope: its children's, its body's that belay_check() did not take, its releases'.
  *
  * They are kept in the order in which they happened. The first is what closing returns; its message says how many more
- * there are, and belay_scope_get_errors() has them. belay_check() leaves no such list behind, so what it does not return
- * goes to the sink. The list is under the scope's lock while the scope lives, and is not changed once it is closed.
+ * there are, and belay_scope_get_errors() has them. belay_check() leaves no such list behind, so what it does not
+ * return goes to the sink. The list is under the scope's lock while the scope lives, and is not changed once it is
+ * closed.
  */
 #include "scope/scope-private.h"
 

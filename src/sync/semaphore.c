@@ -10,8 +10,9 @@
  *   1. With WAITERS set no unit is free: a permit that is given back goes to the first who waits. So nobody overtakes.
  *   2. WAITERS, the list and `granted` change under `lock`; units change without it only while no flag is set.
  *   3. A waiter is linked until it is granted or leaves; whoever leaves and finds itself granted has the permit.
- *   4. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under `lock`, by
- *      one of the two, who frees it after unlocking: the other has unlocked before, which is the last that it touches.
+ *   4. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under
+ *      `lock`, by one of the two, who frees it after unlocking: the other has unlocked before, which is the last that
+ *      it touches.
  */
 #include "scope/scope-private.h"
 
