@@ -936,6 +936,21 @@ scope_cancellable (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What every checkpoint in the scope says is no news for the sink (which would end this program). */
+static gboolean
+refused_is_seen (gpointer data, GError **error)
+{
+  g_autoptr (GFile) file = g_file_new_for_path ("/proc/self/status");
+  g_autoptr (GError) local = NULL;
+  belay_auto (BelayTimeout) limit = belay_timeout (0);
+
+  g_assert_nonnull (limit);
+  g_assert_false (belay_await_ok (BELAY_GIO (g_file_read_async, g_file_read_finish, file, 0), &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_false (belay_await_ok (SLOW (boolean, 1), NULL));
+  return belay_close (&limit, error) && belay_sleep (20, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -947,6 +962,7 @@ main (int argc, char **argv)
   test_add_fiber ("/gio/future/L22-cancelled-midway", cancelled_midway);
   test_add_fiber ("/gio/future/L24-timed-out", timed_out);
   test_add_fiber ("/gio/future/L20-cancelled-before", cancelled_before);
+  test_add_fiber ("/gio/future/L9-refused-is-no-news", refused_is_seen);
   test_add_fiber ("/gio/future/latched", latched);
   test_add_fiber ("/gio/future/dropped", dropped);
   test_add_fiber ("/gio/future/dropped-elsewhere", dropped_elsewhere);

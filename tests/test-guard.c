@@ -429,6 +429,7 @@ test_error_count (gpointer data, GError **error)
     leave_failing (NULL, NULL);
   g_assert_false (belay_check (&failure));
   g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck (and 2 more)");
+  assert_sunk ("closing a Thing: a is stuck; closing a Thing: a is stuck"); /* the more */
   return TRUE;
 }
 
@@ -487,6 +488,31 @@ fail_and_leave_failing (gpointer data, GError **error)
 
   g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND, a != NULL ? "no such page" : "?");
   return FALSE;
+}
+
+/* An error that is set already is the body's, and stays; what the guards failed with is the scope's still. */
+static gboolean
+check_after_failure (gpointer data, GError **error)
+{
+  {
+    belay_auto (Thing) a = thing_new_failing ("a", "a is stuck");
+
+    g_assert_nonnull (a);
+  }
+  fail_func ("no such page", error);
+  g_assert_false (belay_check (error));
+  g_assert_cmpstr ((*error)->message, ==, "no such page");
+  return FALSE;
+}
+
+static gboolean
+test_check_after_failure (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = thing_outcome (check_after_failure, NULL);
+
+  g_assert_cmpstr (failure->message, ==, "no such page");
+  assert_sunk ("closing a Thing: a is stuck");
+  return TRUE;
 }
 
 /* The body's error stays on top; that of the release is not lost. */
@@ -955,6 +981,70 @@ test_commit_misuse (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What can only be held is given back, and reported. */
+static gboolean
+test_commit_hot (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  BelayTimeout *limit = belay_timeout (10);
+  BelayShield *shield = belay_shield ();
+  g_autoptr (GError) failure = NULL;
+
+  expect_critical ("*a BelayPermit has nothing to commit*");
+  g_assert_false (belay_commit (&permit, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_assert_null (permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  expect_critical ("*a BelayShield has nothing to commit*");
+  g_assert_false (belay_commit (&shield, NULL));
+  expect_critical ("*a BelayTimeout has nothing to commit*");
+  g_assert_false (belay_commit (&limit, NULL));
+  return belay_sleep (50, error); /* it is not in force any more */
+}
+
+/* Of a commit that is cut off nobody knows whether it happened: no deadline does that, around it or of releases. */
+static gboolean
+test_commit_unbounded (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  belay_auto (BelayTimeout) limit = belay_timeout (20);
+  Thing *a = thing_new ("a");
+  gint64 begin = now_ms ();
+
+  belay_scope_set_release_timeout (scope, 10);
+  a->commit_ms = 7000;
+  g_assert_nonnull (limit);
+  g_assert_true (belay_commit (&a, error));
+  g_assert_cmpint (now_ms () - begin, ==, 7000);
+  assert_log ("+a a=commit -a");
+  return TRUE;
+}
+
+static gboolean
+commit_in_time (gpointer self, GError **error)
+{
+  belay_auto (BelayTimeout) limit = belay_timeout (20);
+
+  return limit != NULL && wait_func (NULL, error);
+}
+
+static const BelayPlainClass bounded_class = { BELAY_PLAIN_TAG, "Bounded", NULL, commit_in_time, NULL, g_free };
+
+/* But it can bound itself. */
+static gboolean
+test_commit_bounds_itself (gpointer data, GError **error)
+{
+  BelayPlain *bounded = belay_plain_new (BelayPlain, &bounded_class);
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  g_assert_false (belay_commit (&bounded, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_cmpint (now_ms () - begin, ==, 20);
+  return belay_sleep (1, error);
+}
+
 /* --- close_start --- */
 
 static gboolean
@@ -1092,7 +1182,7 @@ static gboolean
 test_with_both_fail (gpointer data, GError **error)
 {
   g_autoptr (GError) failure = NULL, release = NULL;
-  gboolean ok;
+  gboolean ok = TRUE;
 
   BELAY_WITH (Thing, a, thing_open ("a"), &failure)
     {
@@ -1108,7 +1198,27 @@ test_with_both_fail (gpointer data, GError **error)
   g_assert_nonnull (strstr (failure->message, "no such page"));
   g_assert_false (belay_check (&release)); /* not lost */
   g_assert_nonnull (strstr (release->message, "a is stuck"));
+  g_assert_cmpstr (thing_reasons (), ==, "a:error");
   assert_log ("+a -a else");
+  return TRUE;
+}
+
+/* Falling off the end with the error set is no success. */
+static gboolean
+test_with_body_fails (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  gboolean ok = TRUE;
+
+  BELAY_WITH (Thing, a, thing_open ("a"), &failure)
+    BELAY_WITH (Thing, b, thing_open ("b"), &failure)
+      {
+        g_assert_true (a != b);
+        ok = belay_await_ok (thing_fail_in ("no such page", 1), &failure);
+      }
+  g_assert_false (ok);
+  g_assert_cmpstr (failure->message, ==, "no such page");
+  g_assert_cmpstr (thing_reasons (), ==, "b:error a:error");
   return TRUE;
 }
 
@@ -1277,6 +1387,30 @@ test_timeout_guard (gpointer data, GError **error)
 }
 
 static gboolean
+release_others (gpointer data, GError **error)
+{
+  BelayTimeout *others = data;
+
+  expect_critical ("*a time-out or shield belongs to the block and the fiber that made it*");
+  belay_release (&others);
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
+/* A time-out that another fiber releases stays in force, and with its own. */
+static gboolean
+test_timeout_of_another_fiber (gpointer data, GError **error)
+{
+  belay_auto (BelayTimeout) limit = belay_timeout (10);
+
+  g_assert_true (belay_await_ok (belay_spawn (release_others, limit), error));
+  g_assert_false (belay_sleep (50, NULL));
+  g_assert_true (belay_timeout_expired (limit));
+  g_assert_true (belay_close (&limit, error));
+  return belay_sleep (50, error);
+}
+
+static gboolean
 shield_body (gpointer data, GError **error)
 {
   belay_auto (BelayShield) shield = belay_shield ();
@@ -1377,7 +1511,39 @@ test_outside_close (void)
   g_assert_error (error, BELAY_ERROR, BELAY_ERROR_NO_FIBER);
   g_clear_error (&error);
   thing_drain ();
+  g_assert_cmpstr (thing_reasons (), ==, "a:ok b:left"); /* one was said to be closed, the other was not */
   assert_log ("-a a. -b");
+}
+
+static gboolean
+note_end (gpointer data, GError **error)
+{
+  gboolean ok = belay_sleep (20, error);
+
+  thing_note ("child:%s", ok ? "ok" : "cancelled");
+  return ok;
+}
+
+/* An explicit close waits for the children; only one that is left cancels them. */
+static void
+test_outside_close_scope (void)
+{
+  BelayScope *closed = belay_scope_new (), *left = belay_scope_new ();
+  GError *error = NULL;
+
+  g_assert_true (belay_scope_adopt (closed, thing_new ("a"), &error));
+  g_assert_true (belay_scope_spawn (closed, note_end, NULL, NULL));
+  g_main_context_iteration (NULL, FALSE);
+  g_assert_true (belay_scope_close (&closed, &error));
+  g_assert_no_error (error);
+  thing_drain ();
+  g_assert_cmpstr (thing_reasons (), ==, "a:ok");
+  assert_log ("+a child:ok -a");
+  g_assert_true (belay_scope_spawn (left, note_end, NULL, NULL));
+  g_main_context_iteration (NULL, FALSE);
+  belay_release (&left);
+  thing_drain ();
+  assert_log ("child:cancelled");
 }
 
 static void
@@ -1887,6 +2053,7 @@ main (int argc, char **argv)
   thing_add_test ("/guard/L9-error-goes-to-the-scopes-close", test_error_to_scope);
   thing_add_test ("/guard/L9-error-goes-to-the-fibers-result", test_error_to_result);
   thing_add_test ("/guard/L9-value-of-a-fiber-that-failed-so-is-destroyed", test_value_destroyed);
+  thing_add_test ("/guard/L9-check-keeps-the-bodys-error", test_check_after_failure);
   thing_add_test ("/guard/L9-body-error-is-first", test_body_first);
   thing_add_test ("/guard/close-says-how-it-went", test_close);
   thing_add_test ("/guard/close-that-fails-without-an-error", test_close_misuse);
@@ -1906,6 +2073,9 @@ main (int argc, char **argv)
   thing_add_test ("/guard/commit-that-began-is-shielded", test_commit_shielded);
   thing_add_test ("/guard/L9-commit-whose-close-fails", test_commit_then_close_fails);
   thing_add_test ("/guard/L13-commit-of-nothing", test_commit_misuse);
+  thing_add_test ("/guard/L13-commit-of-a-permit-a-time-out-and-a-shield", test_commit_hot);
+  thing_add_test ("/guard/L45-commit-that-began-is-not-cut-off", test_commit_unbounded);
+  thing_add_test ("/guard/commit-may-bound-itself", test_commit_bounds_itself);
   thing_add_test ("/guard/close-start-gives-the-outcome", test_close_start);
   thing_add_test ("/guard/L9-close-start-dropped", test_close_start_dropped);
   thing_add_test ("/guard/L6-close-start-in-a-cancelled-scope", test_close_start_in_cancelled);
@@ -1914,6 +2084,7 @@ main (int argc, char **argv)
   thing_add_test ("/with/open-fails", test_with_open_fails);
   thing_add_test ("/with/close-fails", test_with_close_fails);
   thing_add_test ("/with/L9-body-and-close-fail", test_with_both_fail);
+  thing_add_test ("/with/L8-body-fails", test_with_body_fails);
   thing_add_test ("/with/break", test_with_break);
   thing_add_test ("/with/continue", test_with_continue);
   thing_add_test ("/with/return-and-goto", test_with_return);
@@ -1921,11 +2092,13 @@ main (int argc, char **argv)
   thing_add_test ("/with/cancelled", test_with_cancelled);
   thing_add_test ("/guard/permit", test_permit);
   thing_add_test ("/guard/timeout", test_timeout_guard);
+  thing_add_test ("/guard/L34-timeout-of-another-fiber", test_timeout_of_another_fiber);
   thing_add_test ("/guard/shield", test_shield_guard);
   thing_add_plain_test ("/outside/L2-scheduled-newest-first", test_outside);
   thing_add_plain_test ("/outside/different-dispatches-are-independent", test_outside_twice);
   thing_add_plain_test ("/outside/L9-error-goes-to-the-sink", test_outside_error);
   thing_add_plain_test ("/outside/close-is-scheduled-commit-refused", test_outside_close);
+  thing_add_plain_test ("/outside/L8-close-of-a-scope-waits-for-its-children", test_outside_close_scope);
   thing_add_plain_test ("/outside/hot-guards", test_outside_hot);
   thing_add_plain_test ("/outside/close-start", test_outside_close_start);
   thing_add_plain_test ("/outside/L15-plain-thread", test_plain_thread);

@@ -270,6 +270,34 @@ left_guard (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Waits until no thread has that name any more. */
+static gboolean
+wait_for_thread_end (const char *name, GError **error)
+{
+  gint64 until = g_get_monotonic_time () + PATIENCE;
+  gboolean found = TRUE;
+
+  while (found && g_get_monotonic_time () < until)
+    {
+      g_autoptr (GDir) dir = g_dir_open ("/proc/self/task", 0, error);
+      const char *task;
+
+      found = FALSE;
+      while (dir != NULL && (task = g_dir_read_name (dir)) != NULL)
+        {
+          g_autofree char *path = g_strdup_printf ("/proc/self/task/%s/comm", task);
+          g_autofree char *comm = NULL;
+
+          if (g_file_get_contents (path, &comm, NULL, NULL) && g_str_equal (g_strchomp (comm), name))
+            found = TRUE;
+        }
+      if (found && !belay_sleep (2, error))
+        return FALSE;
+    }
+  g_assert_false (found);
+  return TRUE;
+}
+
 /* L7: fibers that do not end are not waited for for ever; they are cancelled, reported, and go on on their own. */
 static gboolean
 ignore_cancellation (gpointer data, GError **error)
@@ -287,7 +315,7 @@ release_deadline (gpointer data, GError **error)
 {
   static int state;
   belay_auto (BelayScope) scope = belay_scope_begin ();
-  BelayLoop *loop = belay_loop_new ("test-loop");
+  BelayLoop *loop = belay_loop_new ("late-loop");
   BelayFuture *future = belay_loop_spawn (loop, ignore_cancellation, &state, NULL);
   GError *local = NULL;
   gint64 begin;
@@ -303,7 +331,7 @@ release_deadline (gpointer data, GError **error)
   g_assert_cmpint (g_atomic_int_get (&state), ==, 1);
   g_assert_true (belay_await_ok (future, &local)); /* it ends when it likes, with what it says */
   g_assert_cmpint (g_atomic_int_get (&state), ==, 2);
-  return belay_scope_close (&scope, error);
+  return wait_for_thread_end ("late-loop", error) && belay_scope_close (&scope, error); /* and then its thread does */
 }
 
 static gboolean
@@ -320,13 +348,13 @@ close_self (gpointer data, GError **error)
 static gboolean
 closed_from_inside (gpointer data, GError **error)
 {
-  BelayLoop *loop = belay_loop_new ("test-loop"); /* it is lost, and its thread with it: a mistake, but no deadlock */
+  BelayLoop *loop = belay_loop_new ("self-closed"); /* a mistake, but no deadlock: its thread ends with its fibers */
   GError *local = NULL;
 
   g_assert_false (belay_await_ok (belay_loop_spawn (loop, close_self, loop, NULL), &local));
   g_assert_error (local, BELAY_ERROR, BELAY_ERROR_MISUSE);
   g_clear_error (&local);
-  return TRUE;
+  return wait_for_thread_end ("self-closed", error);
 }
 
 static gboolean
@@ -624,10 +652,11 @@ real_time (gpointer data, GError **error)
       g_assert_cmpint (g_get_monotonic_time () - begin, >=, ms * 1000);
       g_assert_cmpint (g_get_monotonic_time () - begin, <, ms * 1000 + G_USEC_PER_SEC);
     }
+  begin = g_get_monotonic_time ();
   {
     /* a computation that never waits sees its deadline, too */
     belay_auto (BelayTimeout) timeout = belay_timeout (20);
-    begin = g_get_monotonic_time ();
+
     while (belay_checkpoint (NULL))
       g_assert_cmpint (g_get_monotonic_time () - begin, <, G_USEC_PER_SEC);
     g_assert_cmpint (g_get_monotonic_time () - begin, >=, 20 * 1000);

@@ -132,6 +132,29 @@ test_body_fails (gpointer data, GError **error)
   return TRUE;
 }
 
+/* The block falls off its end, but its error is set: that is no success. */
+static gboolean
+fail_in_block (gpointer data, GError **error)
+{
+  gboolean ok = FALSE;
+
+  BELAY_WITH (BelayManager, m, belay_manager_open (manage, data), error)
+    ok = m != NULL && fail_func ("no such page", error);
+  return ok;
+}
+
+static gboolean
+test_block_fails (gpointer data, GError **error)
+{
+  Way way = { 0 };
+  g_autoptr (GError) failure = thing_outcome (fail_in_block, &way);
+
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_FAILED);
+  g_assert_cmpstr (failure->message, ==, "no such page");
+  assert_log ("+o +i ended:the body failed -i -o");
+  return TRUE;
+}
+
 static gboolean
 body_waits (gpointer data, GError **error)
 {
@@ -213,6 +236,28 @@ test_outside (void)
   belay_scope_then (scope, belay_manager_open (manage, &way), on_opened, NULL);
   thing_drain ();
   assert_log ("+o +i opened ended:the body was left without a word released -i -o");
+  belay_scope_close (&scope, NULL);
+  thing_drain ();
+}
+
+static gboolean
+on_opened_close (BelayFuture *done, gpointer data, GError **error)
+{
+  BelayManager *manager = belay_future_take (done, error);
+
+  return manager != NULL && belay_close (&manager, error);
+}
+
+/* What was closed there ended well. */
+static void
+test_closed_outside (void)
+{
+  Way way = { 0, 5 };
+  BelayScope *scope = belay_scope_new ();
+
+  belay_scope_then (scope, belay_manager_open (manage, &way), on_opened_close, NULL);
+  thing_drain ();
+  assert_log ("+o +i ended:ok released -i -o");
   belay_scope_close (&scope, NULL);
   thing_drain ();
 }
@@ -509,6 +554,61 @@ test_unwinding_fails (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Does as it should: it rolls back when the yield is refused, and that went well. */
+static gboolean
+rolls_back (BelayManager *manager, gpointer data, GError **error)
+{
+  g_autoptr (GError) ending = NULL;
+  belay_auto (Thing) a = thing_new ("a");
+  belay_auto (BelayTimeout) limit = NULL;
+
+  g_assert_nonnull (a);
+  {
+    belay_auto (BelayShield) shield = belay_shield ();
+
+    g_assert_nonnull (shield);
+    if (data != NULL)
+      limit = belay_timeout (10);
+    belay_sleep (100, NULL);
+  }
+  g_assert_false (belay_manager_yield (manager, NULL, &ending));
+  thing_note ("refused:%s", ending->code == G_IO_ERROR_CANCELLED ? "cancelled" : "timed-out");
+  return TRUE;
+}
+
+static gboolean
+does_not_even_yield (BelayManager *manager, gpointer data, GError **error)
+{
+  thing_note ("%s", belay_sleep (100, NULL) ? "slept" : "interrupted");
+  return TRUE;
+}
+
+/* No mistake is reported: the fiber that opened has its own error, and the function ended well. */
+static gboolean
+test_yield_refused (gpointer data, GError **error)
+{
+  BelayManagerFunc funcs[] = { rolls_back, does_not_even_yield };
+  g_autoptr (GError) failure = NULL;
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      belay_auto (BelayTimeout) limit = belay_timeout (20);
+      g_autoptr (GError) late = NULL;
+
+      g_assert_nonnull (limit);
+      g_assert_null (belay_await (belay_manager_open (funcs[i], NULL), &late));
+      g_assert_error (late, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    }
+  g_assert_true (belay_sleep (200, error));
+  assert_log ("+a interrupted refused:cancelled -a");
+
+  /* By a time-out of its own: that is the answer. */
+  g_assert_null (belay_await (belay_manager_open (rolls_back, "own"), &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  assert_log ("+a refused:timed-out -a");
+  return TRUE;
+}
+
 /*
  * Dropped at each instant around the yield: before it the function is interrupted, after it the release is not, and there
  * is nothing in between.
@@ -678,10 +778,12 @@ main (int argc, char **argv)
   thing_add_test ("/manager/closed", test_closed);
   thing_add_test ("/manager/left", test_left);
   thing_add_test ("/manager/L9-body-fails", test_body_fails);
+  thing_add_test ("/manager/L8-block-fails", test_block_fails);
   thing_add_test ("/manager/L6-body-is-cancelled", test_body_cancelled);
   thing_add_test ("/manager/L6-body-runs-out-of-time", test_body_timed_out);
   thing_add_test ("/manager/entered-into-a-scope", test_entered_into_scope);
   thing_add_plain_test ("/manager/from-callback-code", test_outside);
+  thing_add_plain_test ("/manager/L8-closed-from-callback-code", test_closed_outside);
   thing_add_test ("/manager/fails-to-acquire", test_acquire_fails);
   thing_add_test ("/manager/L9-fails-to-release", test_release_fails);
   thing_add_test ("/manager/L9-fails-to-release-when-left", test_release_fails_when_left);
@@ -697,6 +799,7 @@ main (int argc, char **argv)
   thing_add_test ("/manager/L5-dropped-when-lent", test_dropped_when_lent);
   thing_add_test ("/manager/L20-refused-in-a-cancelled-scope", test_refused);
   thing_add_test ("/manager/L9-unwinding-fails", test_unwinding_fails);
+  thing_add_test ("/manager/L5-yield-is-refused", test_yield_refused);
   thing_add_test ("/manager/L5-dropped-at-each-instant", test_dropped_at_each_instant);
   thing_add_test ("/manager/L5-dropped-on-another-thread", test_dropped_on_thread);
   thing_add_test ("/manager/its-limits-are-not-the-bodys", test_body_is_not_bounded_by_it);

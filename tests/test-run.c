@@ -194,6 +194,46 @@ leave_job (gpointer data, GError **error)
   return TRUE;
 }
 
+static gpointer
+work_for_long (gpointer data, GError **error)
+{
+  g_usleep (5 * G_USEC_PER_SEC);
+  return data;
+}
+
+static void
+no_free (gpointer data)
+{
+}
+
+static gboolean
+say_ready (gpointer data)
+{
+  say ("ready\n");
+  return G_SOURCE_REMOVE;
+}
+
+/* "ready" is said in the drain, which waits for a job of a few seconds, or for the slow close of a lamp. */
+static gboolean
+signal_in_drain (gpointer data, GError **error)
+{
+  if (g_str_equal (data, "job"))
+    {
+      BelayFuture *job = belay_thread_run_owned (work_for_long, data, no_free, NULL);
+
+      belay_sleep (50, NULL);
+      belay_future_unref (job);
+    }
+  else
+    {
+      Lamp *a = lamp_new ("a", 700);
+
+      belay_future_unref (belay_close_start (&a));
+    }
+  g_timeout_add (200, say_ready, NULL);
+  return TRUE;
+}
+
 static gboolean
 run_inside (gpointer data, GError **error)
 {
@@ -232,6 +272,8 @@ scenario (const char *name)
     { "undrained-and-fail", leave_undrained, "fail" },
     { "job", leave_job, NULL },
     { "guard", guard_fails, NULL },
+    { "drain-job", signal_in_drain, "job" },
+    { "drain-release", signal_in_drain, "release" },
   };
 
   alarm (60);
@@ -242,6 +284,11 @@ scenario (const char *name)
     }
   if (g_str_equal (name, "twice"))
     return belay_run (set_status_and_succeed, NULL) == 3 && belay_run (succeed, NULL) == 0 ? 0 : 9;
+  if (g_str_equal (name, "status-before"))
+    {
+      belay_run_set_exit_status (7);
+      return belay_run (succeed, NULL);
+    }
   if (g_str_equal (name, "afterwards"))
     {
       g_assert_cmpint (belay_run (succeed, NULL), ==, 0);
@@ -360,7 +407,7 @@ test_statuses (void)
     const char *name;
     int         status;
   } cases[] = { { "succeed", 0 }, { "fail", 1 }, { "set-status-and-succeed", 3 }, { "set-status-and-fail", 4 },
-                { "set-zero-and-fail", 1 }, { "guard", 1 }, { "twice", 0 } };
+                { "set-zero-and-fail", 1 }, { "guard", 1 }, { "twice", 0 }, { "status-before", 7 } };
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
     {
@@ -493,6 +540,24 @@ test_undrained (void)
   g_assert_nonnull (strstr (failed.err, "did not end"));
 }
 
+/* The first signal that comes in the drain hurries it, and is in the status. */
+static void
+test_signal_in_drain (void)
+{
+  g_auto (Result) job = { 0 }, release = { 0 }, two = { 0 };
+
+  start (&job, "drain-job", (const int[]) { SIGINT, 0 });
+  assert_exit (&job, 130);
+  g_assert_cmpfloat (job.seconds, <, 3);
+  g_assert_nonnull (strstr (job.err, "did not end"));
+  start (&release, "drain-release", (const int[]) { SIGTERM, 0 });
+  assert_exit (&release, 143);
+  g_assert_cmpstr (release.out, ==, "off:ready\na\n"); /* was not cut short */
+  g_assert_cmpstr (release.err, ==, "");
+  start (&two, "drain-job", (const int[]) { SIGINT, SIGTERM, 0 });
+  assert_exit (&two, 143); /* the second ends it at once */
+}
+
 static void
 test_inside (void)
 {
@@ -537,6 +602,7 @@ main (int argc, char **argv)
   g_test_add_func ("/run/signals-are-given-back", test_handlers_removed);
   g_test_add_func ("/run/L50-drain", test_drain);
   g_test_add_func ("/run/L50-undrained-is-reported", test_undrained);
+  g_test_add_func ("/run/L49-signal-in-the-drain", test_signal_in_drain);
   g_test_add_func ("/run/inside-a-fiber", test_inside);
   g_test_add_func ("/run/no-descriptors-left", test_no_descriptors_left);
   return g_test_run ();

@@ -624,6 +624,118 @@ test_cancel_across_threads (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A permit for another thread to give back. */
+typedef struct
+{
+  gpointer permit; /* atomic */
+  int      begun;
+} Handed;
+
+#define NO_MORE ((gpointer) 1)
+
+static gpointer
+give_back (gpointer data)
+{
+  Handed *handed = data;
+
+  for (;;)
+    {
+      gpointer permit;
+
+      for (guint i = 1; (permit = __atomic_exchange_n (&handed->permit, NULL, __ATOMIC_ACQUIRE)) == NULL; i++)
+        if (i % 1000 == 0)
+          g_thread_yield ();
+      if (permit == NO_MORE)
+        return NULL;
+      __atomic_store_n (&handed->begun, TRUE, __ATOMIC_RELAXED);
+      belay_release (&permit);
+    }
+}
+
+/*
+ * The last reference is dropped while another thread gives the last permit back, slowly since somebody waited: one of
+ * the two frees it, when the other has no more to do with it.
+ */
+static void
+test_last_reference_and_permit (void)
+{
+  Handed handed = { NULL, FALSE };
+  GThread *thread = g_thread_new ("giver", give_back, &handed);
+
+  for (guint round = 0; round < 20000; round++)
+    {
+      BelaySemaphore *semaphore = belay_semaphore_new (1);
+      BelayPermit *permit = belay_semaphore_try_acquire (semaphore);
+      BelayFuture *waiting = belay_semaphore_acquire_async (semaphore);
+
+      __atomic_store_n (&handed.begun, FALSE, __ATOMIC_RELAXED);
+      __atomic_store_n (&handed.permit, (gpointer) permit, __ATOMIC_RELEASE);
+      for (guint i = 1; !__atomic_load_n (&handed.begun, __ATOMIC_RELAXED); i++)
+        if (i % 1000 == 0)
+          g_thread_yield ();
+      for (volatile guint i = 0; i < round % 64; i++)
+        ;
+      belay_future_unref (waiting);
+      belay_semaphore_unref (semaphore);
+    }
+  __atomic_store_n (&handed.permit, NO_MORE, __ATOMIC_RELEASE);
+  g_thread_join (thread);
+}
+
+typedef struct
+{
+  BelaySemaphore *semaphore, *other;
+  BelayScope     *scope;
+} Interrupted;
+
+static gboolean
+granted_when_interrupted (gpointer data, GError **error)
+{
+  Interrupted *self = data;
+  belay_auto (BelayPermit) permit = belay_semaphore_acquire (self->semaphore, error);
+  belay_auto (BelayShield) shield = belay_shield ();
+  belay_auto (BelayTimeout) limit = belay_timeout (50);
+  g_autoptr (GError) local = NULL;
+
+  g_assert_nonnull (permit);
+  g_assert_nonnull (shield);
+  g_assert_nonnull (limit);
+  /* The notice of the grant is no longer on its way: it does not end the next wait. */
+  g_assert_null (belay_semaphore_acquire (self->other, &local));
+  g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  return TRUE;
+}
+
+static gpointer
+release_there (gpointer data)
+{
+  BelayPermit *permit = data;
+
+  belay_release (&permit);
+  return NULL;
+}
+
+/* Interrupted first, granted by another thread before it has looked: the permit is its own. */
+static gboolean
+test_granted_from_another_thread (gpointer data, GError **error)
+{
+  Interrupted self = { belay_semaphore_new (1), belay_semaphore_new (1), belay_scope_new () };
+  BelayPermit *permit = belay_semaphore_acquire (self.semaphore, error);
+  BelayPermit *taken = belay_semaphore_acquire (self.other, error);
+
+  g_assert_true (belay_scope_spawn (self.scope, granted_when_interrupted, &self, NULL));
+  belay_yield (NULL);
+  belay_scope_cancel (self.scope, "interrupted");
+  g_thread_join (g_thread_new ("releaser", release_there, permit));
+  g_assert_true (belay_scope_close (&self.scope, error)); /* it has observed nothing */
+  g_assert_cmpuint (belay_semaphore_get_available (self.semaphore), ==, 1);
+  belay_release (&taken);
+  g_assert_cmpuint (belay_semaphore_get_available (self.other), ==, 1);
+  belay_semaphore_unref (self.semaphore);
+  belay_semaphore_unref (self.other);
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -650,5 +762,7 @@ main (int argc, char **argv)
   thing_add_test ("/semaphore/permit-in-a-scope", test_in_scope);
   thing_add_test ("/semaphore/L32-threads", test_threads);
   thing_add_test ("/semaphore/L32-cancelled-across-threads", test_cancel_across_threads);
+  thing_add_plain_test ("/semaphore/L1-last-reference-and-last-permit-on-two-threads", test_last_reference_and_permit);
+  thing_add_test ("/semaphore/L32-granted-from-another-thread-when-interrupted", test_granted_from_another_thread);
   return g_test_run ();
 }

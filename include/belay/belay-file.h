@@ -16,6 +16,9 @@ BELAY_AVAILABLE_IN_1_0 G_DECLARE_FINAL_TYPE (BelayFile, belay_file, BELAY, FILE,
  * Reads a whole file. Up to 128 KiB that are in the page cache are read at once; what would block, or take long, is read
  * by a worker.
  *
+ * A FIFO or a terminal is read until its end, while a writer is waited for, too; what is no regular file may have 256
+ * MiB at most.
+ *
  * Suspends: never itself. Cancellation: owning: a cancelled await returns at once. Threads: any.
  * Errors: %G_FILE_ERROR codes, with the path.
  *
@@ -28,9 +31,12 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_read_bytes (const char *path) BEL
  * @path: a file name
  *
  * Opens a file for writing from its start; it is made when it is not there, and emptied when it is. What was written
- * stays, however the guard is left. To replace a file that matters, use belay_file_replace().
+ * stays, however the guard is left. To replace a file that matters, use belay_file_replace(). A character device (a
+ * terminal, `/dev/null`) can be written, too; anything else that is no regular file is refused.
  *
- * Errors: %G_FILE_ERROR codes, with the path.
+ * Suspends: never itself. Cancellation: owning: a cancelled await returns at once, and a file that is opened too late
+ * is closed (made or emptied it may be). Threads: any. Errors: %G_FILE_ERROR codes, with the path; %G_FILE_ERROR_INVAL
+ * for a FIFO or the like.
  *
  * Returns: (transfer full): a future of #BelayFile
  */
@@ -44,7 +50,9 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_file_create (const char *path) BELAY_U
  * when it returns; left in any other way the new content is discarded and the old file is as it was. The mode
  * of an old file is kept; a symbolic link is followed.
  *
- * Errors: %G_FILE_ERROR codes, with the path.
+ * Suspends: never itself. Cancellation: owning: a cancelled await returns at once, and a new content that is opened too
+ * late is discarded. Threads: any. Errors: %G_FILE_ERROR codes, with the path; %G_FILE_ERROR_INVAL when the old one is
+ * no regular file.
  *
  * Returns: (transfer full): a future of #BelayFile
  */

@@ -24,8 +24,12 @@ G_BEGIN_DECLS
  * enumeration) must not be used with it. For other kinds use belay_gio_new(). An object or #GBytes can be taken by any
  * number of takers; a stream, a string, a #GVariant or a resource by one.
  *
- * Cancellation: GIO is given a cancellable, cancelled when nobody is interested any more. Since GIO may still
- * use memory of the caller then, an await returns only when GIO has said so. Threads: one with a main context.
+ * Suspends: never itself. Cancellation: borrowing: GIO is given a cancellable, cancelled when nobody is interested
+ * any more. Since GIO may still use memory of the caller then, an await returns only when GIO has said so. That takes
+ * as long as it takes, and for ever when GIO does not call back at all: so it is with a start function that refuses
+ * its arguments (g_return_if_fail(), which reports a critical), since nothing tells it from one that is at work.
+ * Threads: one with a main context. Errors: those of @finish; %G_IO_ERROR_TIMED_OUT for %G_IO_ERROR_CANCELLED when it
+ * was made after the deadline.
  */
 #define BELAY_GIO(start, finish, ...) BELAY_GIO_KIND_ (BELAY_GIO_OF_ (finish), start, finish, __VA_ARGS__)
 

@@ -13,6 +13,8 @@ G_BEGIN_DECLS
  *
  * Declares a guard: a variable of type `Type *` that releases what it holds when control leaves its block, by
  * `return`, `break`, `continue`, `goto` or by falling off the end. %NULL means that it holds nothing.
+ * A type that is no resource (#BelayFuture, #BelaySemaphore, `BelaySqliteRows`, any other that is merely counted or
+ * freed) has g_autoptr() instead; with belay_auto() the compiler says that the cleanup argument is not a function.
  *
  * In a fiber the release is awaited there; elsewhere it is scheduled and nothing blocks. A release is a close, then,
  * at the release deadline, an abandon; what is uncommitted is discarded. An error of a release that nobody asked for
@@ -60,7 +62,8 @@ G_BEGIN_DECLS
  *
  * `break` and `continue` belong to the block: break leaves it as a guard is left, continue goes to its end. `return`
  * and `goto` out of it release, too, as a guard that is left without a word: a manager's yield then says that the body did
- * not end well, even for `return TRUE`. The block commits nothing by itself.
+ * not end well, even for `return TRUE`. So does falling off the end with @error set, since then something in the block
+ * has failed (%BELAY_REASON_ERROR). The block commits nothing by itself.
  */
 #define BELAY_WITH(Type, name, future, error)                                                                     \
   for (int belay_step_##name = 0; belay_step_##name < 3; belay_step_##name = 3)                                   \
@@ -77,7 +80,8 @@ G_BEGIN_DECLS
  * Closes gracefully and says how that went. What is uncommitted is discarded. %NULL in the variable is a success.
  *
  * Suspends: yes. Cancellation: shielded: a pending cancellation neither stops it nor is reported by it.
- * Threads: in a fiber; elsewhere the close is scheduled, and %TRUE means just that.
+ * Threads: in a fiber; elsewhere the close is scheduled, as one that was said (%BELAY_REASON_OK), and %TRUE means just
+ * that; an error goes to the sink.
  * Errors: those of the resource; %BELAY_ERROR_RELEASE_TIMEOUT.
  *
  * Returns: %TRUE when it closed without an error
@@ -91,8 +95,12 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_close (gpointer variable, GError **error);
  *
  * Makes what was done last, and closes. The only verb that does.
  *
- * Suspends: yes. Cancellation: checked before it begins (%G_IO_ERROR_CANCELLED: nothing was committed, all is
- * discarded), then shielded. Threads: in a fiber. Errors: those of the resource; if the commit fails it is discarded.
+ * Suspends: yes, for as long as the commit takes. Cancellation: checked before it begins, and so is a deadline
+ * (%G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was committed, all is discarded), then shielded from both.
+ * Nor does the release deadline end it: of a commit that is cut off nobody knows whether it happened. It bounds the
+ * close that follows. A resource whose commit may hang bounds that itself, with a belay_timeout() in its commit
+ * function. Threads: in a fiber. Errors: those of the resource; if the commit fails it is discarded.
+ * %BELAY_ERROR_MISUSE, with g_critical(), for what has nothing to commit; it is closed.
  *
  * Returns: %TRUE when it is committed
  */
@@ -110,8 +118,15 @@ BELAY_AVAILABLE_IN_1_0 void belay_release (gpointer variable);
  * belay_check:
  * @error: return location for a #GError
  *
- * Takes the errors that the innermost scope has so far, %FALSE with the first when there are any: those of guards that
- * were left, and the failures of its members (belay_scope_spawn()), which its close then does not report again.
+ * Takes the failures that the innermost scope has so far: those of guards that were left in it, and of its children
+ * (belay_scope_spawn(), and belay_spawn() when nobody holds the future; their failure has cancelled the scope, and that
+ * stays so). The message of the first says how many more there are; those go to the sink. When @error is set already
+ * the body's own error stays on top: nothing is taken, and the scope's end reports the rest.
+ *
+ * Suspends: never. Cancellation: none; it is no checkpoint. Threads: in a fiber; elsewhere it is %TRUE. Errors: the
+ * first.
+ *
+ * Returns: %FALSE when there are any
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_check (GError **error);
 

@@ -57,7 +57,7 @@ typedef gpointer (*BelayValueFunc) (gpointer data, GError **error);
  * BelayReason:
  * @BELAY_REASON_OK: success was said: by close, by commit, by falling off a block, by a function's result
  * @BELAY_REASON_LEFT: a guard was left without a word (`return`, `goto`, …); that counts as no success
- * @BELAY_REASON_ERROR: the body failed
+ * @BELAY_REASON_ERROR: the body failed: a block fell off its end with its error set, a function returned %FALSE
  * @BELAY_REASON_CANCELLED: the body observed a cancellation
  * @BELAY_REASON_DEADLINE: the body observed the end of its time
  *

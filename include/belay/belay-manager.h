@@ -45,7 +45,13 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_manager_open (BelayManagerFunc func, g
  * @value: (nullable): what the body may use until it ends
  * @error: return location for a #GError
  *
- * Lends @value and waits until the body has ended. To be called once by the manager function.
+ * Lends @value and waits until the body has ended. To be called once by the manager function. When nobody waits for the
+ * guard any more, or a time-out of the function's own is over, nothing is lent: roll back, and end with %TRUE or
+ * %FALSE.
+ *
+ * Suspends: until the body has ended. Cancellation: a checkpoint; once @value is lent, shielded. Threads: in the
+ * manager's fiber. Errors: %G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was lent, or the body ended so;
+ * %BELAY_ERROR_FAILED: the body failed or was left; %BELAY_ERROR_MISUSE.
  *
  * Returns: %TRUE when the body ended well (its block fell off its end, or it was closed), %FALSE with an error when
  *   it was left, failed, was cancelled or ran out of time

@@ -20,7 +20,8 @@ typedef struct _BelayPlain             BelayPlain;
  * @close: ends it gracefully. Runs in a fiber of the resource's home, shielded from cancellation and bounded by the
  *   release deadline, and may wait. Its time begins at its first checkpoint. @reason says why; whatever is uncommitted
  *   is discarded. Called once.
- * @commit: (nullable): makes what was done with it last. Belay closes it afterwards. %NULL: nothing to commit.
+ * @commit: (nullable): makes what was done with it last. Belay closes it afterwards. Shielded, but not bounded: see
+ *   belay_commit(). %NULL: nothing to commit.
  * @abandon: (nullable): ends it by force. Never blocks, never fails, callable from any thread. Called when @close
  *   did not end by the release deadline, or could not be run at all, since its main context has ended, say.
  *

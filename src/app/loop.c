@@ -7,6 +7,10 @@
  * on a worker.
  *
  * `lock` guards `closing`, so that nothing is spawned behind the close.
+ *
+ * The record has *users*: the guard, and a fiber of the loop that closes the scope. When the close did not end by its
+ * release deadline the guard goes first. The thread goes on until that fiber has ended, then it ends by itself, and
+ * takes the record with it; until then the close is pending, and the drain waits for it.
  */
 #include "scope/scope-private.h"
 
@@ -18,6 +22,9 @@ struct _BelayLoop
   GMainLoop    *main_loop;
   BelayContext *context;
   BelayScope   *scope;
+  atomic_int    users;
+  atomic_bool   closed;   /* the scope */
+  atomic_bool   unjoined; /* nobody joins the thread */
   GMutex        lock;
   gboolean      closing;
 };
@@ -27,6 +34,40 @@ static void loop_abandon (gpointer data);
 static void loop_free (gpointer data);
 
 static const BelayPlainClass loop_class = { BELAY_PLAIN_TAG, "BelayLoop", loop_close, NULL, loop_abandon, loop_free };
+
+static void
+record_free (BelayLoop *self)
+{
+  belay_scope_unref (self->scope);
+  g_main_loop_unref (self->main_loop);
+  belay_context_unref (self->context);
+  g_main_context_unref (self->main_context);
+  g_mutex_clear (&self->lock);
+  g_free (self);
+}
+
+/* A GDestroyNotify. */
+static void
+loop_unuse (gpointer data)
+{
+  BelayLoop *self = data;
+
+  if (atomic_fetch_sub (&self->users, 1) != 1)
+    return;
+  if (self->thread == NULL)
+    {
+      record_free (self);
+    }
+  else
+    {
+      GMainLoop *main_loop = g_main_loop_ref (self->main_loop);
+
+      g_thread_unref (g_steal_pointer (&self->thread));
+      atomic_store (&self->unjoined, TRUE);
+      g_main_loop_quit (main_loop); /* from here on the record is the thread's */
+      g_main_loop_unref (main_loop);
+    }
+}
 
 static gpointer
 loop_main (gpointer data)
@@ -39,6 +80,8 @@ loop_main (gpointer data)
   while (belay_context_has_detached (self->context) || belay_context_has_items (self->context))
     g_main_context_iteration (self->main_context, TRUE);
   g_main_context_pop_thread_default (self->main_context);
+  if (atomic_load (&self->unjoined) && atomic_load (&self->closed))
+    record_free (self);
   return NULL;
 }
 
@@ -48,6 +91,7 @@ belay_loop_new (const char *name)
   BelayLoop *self;
 
   self = belay_plain_new (BelayLoop, &loop_class);
+  atomic_init (&self->users, 1);
   g_mutex_init (&self->lock);
   self->main_context = g_main_context_new ();
   self->main_loop = g_main_loop_new (self->main_context, FALSE);
@@ -101,8 +145,17 @@ static gboolean
 close_scope (gpointer data, GError **error)
 {
   BelayLoop *self = data;
+  gboolean ok = belay_scope_finish (self->scope, BELAY_REASON_OK, error);
 
-  return belay_scope_finish (self->scope, BELAY_REASON_OK, error);
+  atomic_store (&self->closed, TRUE);
+  return ok;
+}
+
+static BelayFuture *
+start_close (BelayLoop *self)
+{
+  atomic_fetch_add (&self->users, 1);
+  return belay_task_detached (self->context, close_scope, self, loop_unuse, "closing a loop");
 }
 
 static gboolean
@@ -133,7 +186,7 @@ loop_close (gpointer data, BelayReason reason, GError **error)
   g_mutex_unlock (&self->lock);
   if (reason != BELAY_REASON_OK)
     belay_scope_cancel (self->scope, "the loop is being closed");
-  ok = belay_await_ok (belay_task_detached (self->context, close_scope, self, NULL, "closing a loop"), &failure);
+  ok = belay_await_ok (start_close (self), &failure);
   if (!ok && reason != BELAY_REASON_OK && g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED))
     {
       g_clear_error (&failure); /* our own doing */
@@ -161,13 +214,12 @@ loop_free (gpointer data)
 
   if (self->thread != NULL)
     {
-      /* Its fibers did not end, so the thread keeps it all: named by the drain, freed by the end of the process. */
-      return;
+      /* It was not joined: its scope is being closed still, or that was refused, and is begun now. */
+      g_mutex_lock (&self->lock);
+      self->closing = TRUE;
+      g_mutex_unlock (&self->lock);
+      if (!atomic_load (&self->closed) && atomic_load (&self->users) == 1)
+        belay_future_unref (start_close (self));
     }
-  belay_scope_unref (self->scope);
-  g_main_loop_unref (self->main_loop);
-  belay_context_unref (self->context);
-  g_main_context_unref (self->main_context);
-  g_mutex_clear (&self->lock);
-  g_free (self);
+  loop_unuse (self);
 }

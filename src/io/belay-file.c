@@ -26,6 +26,9 @@
  *  5. Every way to an end runs through state_end(), which is idempotent: the close, the commit, the abandon, a
  *     file that comes too late, a handle dropped without a close (that is reported). It leaves no descriptor and no
  *     temporary.
+ *  6. No worker is stuck in a device: the open is O_NONBLOCK, and so are the writes to what is no regular file. Only
+ *     regular files and character devices (a terminal, /dev/null) are written; a FIFO, whose reader may go, would end
+ *     the program by a signal.
  *
  * Ownership. The handle and each job hold the state. A write holds its bytes, and its own future until it is over.
  * A created file's commit brings it to disk; an ordinary close does not.
@@ -40,6 +43,7 @@
 #include <unistd.h>
 
 #define PIECE_MAX ((gsize) 8 * 1024 * 1024) /* how much is written before looking for an abandon */
+#define LOOK_AGAIN 50 /* ms between such looks at a device that takes nothing */
 
 typedef enum
 {
@@ -169,6 +173,41 @@ state_abandon (State *self)
 
 /* --- opening --- */
 
+/* -1 with an error. Invariant 6. */
+static int
+create_fd (const char *path, GError **error)
+{
+  int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  struct stat info = { .st_mode = S_IFREG };
+  int fd;
+
+  do
+    {
+      fd = open (path, flags, 0666);
+      if (fd == -1 && errno == EWOULDBLOCK)
+        flags &= ~O_NONBLOCK; /* until whoever has a lease on it gives that up */
+    }
+  while (fd == -1 && (errno == EINTR || errno == EWOULDBLOCK));
+  if (fd == -1 && errno != ENXIO)
+    {
+      belay_file_failed (error, "create", path, errno);
+      return -1;
+    }
+  if (fd == -1 || (fstat (fd, &info) == 0 && !S_ISREG (info.st_mode) && !S_ISCHR (info.st_mode)))
+    {
+      g_autofree char *name = g_filename_display_name (path);
+
+      g_set_error (error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "could not create '%s': it is there, and neither a regular "
+                   "file nor a character device", name);
+      if (fd != -1)
+        close (fd);
+      return -1;
+    }
+  if (S_ISREG (info.st_mode))
+    fcntl (fd, F_SETFL, 0); /* some network file systems mind O_NONBLOCK */
+  return fd;
+}
+
 static gpointer
 open_job (gpointer data, GError **error)
 {
@@ -182,14 +221,9 @@ open_job (gpointer data, GError **error)
     }
   else
     {
-      do
-        state->replacement.fd = open (state->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
-      while (state->replacement.fd == -1 && errno == EINTR);
+      state->replacement.fd = create_fd (state->path, error);
       if (state->replacement.fd == -1)
-        {
-          belay_file_failed (error, "create", state->path, errno);
-          return NULL;
-        }
+        return NULL;
     }
   self = g_object_new (BELAY_TYPE_FILE, NULL);
   self->state = state_ref (state);
@@ -262,6 +296,15 @@ write_unref (gpointer data)
   g_free (self);
 }
 
+/* Or a moment, to look for an abandon. */
+static void
+wait_writable (int fd)
+{
+  GPollFD poll = { fd, G_IO_OUT, 0 };
+
+  g_poll (&poll, 1, LOOK_AGAIN);
+}
+
 static gboolean
 write_all (State *state, GBytes *bytes, GError **error)
 {
@@ -275,7 +318,9 @@ write_all (State *state, GBytes *bytes, GError **error)
       if (state_phase (state) == PHASE_ABANDONED)
         return fail_closed (state, error);
       n = write (state->replacement.fd, from, MIN (left, PIECE_MAX));
-      if (n == -1 && errno != EINTR)
+      if (n == -1 && errno == EAGAIN)
+        wait_writable (state->replacement.fd);
+      else if (n == -1 && errno != EINTR)
         return belay_file_failed (error, "write", state->path, errno);
       if (n > 0)
         {

@@ -12,6 +12,8 @@
  * Invariants.
  *  1. A call's promise is answered in belay_gio_ready() and nowhere else, so nothing is ever used by GIO after an await
  *     of it returned.
+ *     So a start function that refuses its arguments, and never calls back, leaves it pending for good. That its
+ *     cancellable has no other owner does not prove that: an operation that cannot be cancelled need not keep one.
  *  2. Whether a call was stopped is not asked of the cancellable: somebody may reset that. The promise and `refusal`
  *     remember.
  *  3. A call that is made in a scope that is cancelled already hands GIO a cancelled cancellable; what GIO reports as
@@ -194,6 +196,8 @@ finish_call (BelayGioCall *call, GObject *source, GAsyncResult *result)
     {
       g_error_free (error);
       error = g_steal_pointer (&call->refusal);
+      /* Every checkpoint in that scope says the same: it need not go to the sink, see belay_fiber_refuse(). */
+      belay_future_add_flag ((BelayFuture *) call->promise, BELAY_FUTURE_SEEN);
     }
 
   if (error != NULL)

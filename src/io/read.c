@@ -26,6 +26,8 @@
  *     Its memory may be refused, and that is an error like another (G_FILE_ERROR_NOMEM).
  *  7. The bytes are a boxed value either way, so that any number of awaits may share one future; so a job answers a
  *     promise. Nobody interested in that any more means nobody interested in the job: the reading then drops it.
+ *  8. What need not end (a FIFO, a device such as /dev/zero) may have UNSIZED_MAX bytes at most: it could take all
+ *     memory.
  *
  * A reading belongs to one thread at a time: the caller's, until it is handed to its job. Only `job` is touched by
  * others. Three have a share of it, and the last to go frees it: the job; the call, until it has told it its job; and
@@ -34,7 +36,6 @@
 #include "io/replace.h"
 #include "run/fiber.h"
 
-#include <belay/belay.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -47,6 +48,7 @@
 
 #define INLINE_MAX ((gsize) 128 * 1024)
 #define PIECE_MAX  ((gsize) 8 * 1024 * 1024)
+#define UNSIZED_MAX ((gsize) 256 * 1024 * 1024)
 #define FIRST_SIZE ((gsize) 16 * 1024) /* for files that do not tell theirs */
 #define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
 
@@ -308,6 +310,11 @@ read_waiting (Reading *self, GError **error)
   size = S_ISREG (info.st_mode) && info.st_size > 0 ? (gsize) info.st_size + 1 : FIRST_SIZE;
   do
     {
+      if (!S_ISREG (info.st_mode) && self->length >= UNSIZED_MAX) /* invariant 8 */
+        {
+          belay_file_failed (error, "read", self->path, EFBIG);
+          return NULL;
+        }
       if (self->length == self->capacity || self->buffer == NULL)
         {
           gsize more = self->capacity < size ? size : self->capacity > G_MAXSSIZE / 2 ? G_MAXSSIZE : 2 * self->capacity;
@@ -356,8 +363,11 @@ hand_over (const Reading *here, const char *path)
   belay_promise_on_cancel (self->promise, reading_drop_job, self, reading_unref);
   future = belay_promise_get_future (self->promise);
   job = belay_thread_run_owned (read_in_worker, self, reading_unref, NULL);
-  if (belay_future_is_rejected (job)) /* cancelled since the checkpoint, by another thread */
-    belay_promise_reject (self->promise, g_error_copy (belay_future_get_error (job)));
+  if (belay_future_is_rejected (job)) /* cancelled, or out of time, since the checkpoint: refused like there */
+    {
+      belay_future_add_flag (future, BELAY_FUTURE_SEEN);
+      belay_promise_reject (self->promise, g_error_copy (belay_future_get_error (job)));
+    }
   __atomic_store_n (&self->job, job, __ATOMIC_RELEASE);
   reading_unref (self);
   return future;

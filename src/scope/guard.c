@@ -34,9 +34,15 @@ release_timeout (BelayFiber *fiber)
 static gboolean
 close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **error)
 {
+  gsize tag = belay_resource_tag (resource);
   gboolean ok;
 
-  if (belay_resource_tag (resource) != BELAY_TAG_SCOPE)
+  if (tag == BELAY_TAG_INSTANT)
+    {
+      belay_resource_drop (resource);
+      return TRUE;
+    }
+  if (tag != BELAY_TAG_SCOPE)
     return belay_resource_close (resource, reason, release_timeout (fiber), error);
   ok = belay_scope_finish (resource, reason, error);
   belay_scope_unref (resource);
@@ -85,14 +91,13 @@ belay_release (gpointer variable)
   errno = saved_errno;
 }
 
-gboolean
-belay_close (gpointer variable, GError **error)
+/* Closes what was said to be closed: @said, unless the body was interrupted. */
+static gboolean
+close_said (gpointer variable, BelayReason said, GError **error)
 {
   gpointer resource;
   BelayFiber *fiber;
   BelayReason reason;
-
-  g_return_val_if_fail (variable != NULL, FALSE);
 
   resource = take (variable);
   if (resource == NULL)
@@ -105,11 +110,18 @@ belay_close (gpointer variable, GError **error)
   fiber = belay_fiber_self ();
   if (fiber == NULL)
     {
-      belay_resource_schedule (NULL, resource, NULL);
+      belay_resource_schedule_for (NULL, resource, said, NULL);
       return TRUE;
     }
   reason = belay_limit_reason (fiber);
-  return close_here (fiber, resource, reason == BELAY_REASON_LEFT ? BELAY_REASON_OK : reason, error);
+  return close_here (fiber, resource, reason == BELAY_REASON_LEFT ? said : reason, error);
+}
+
+gboolean
+belay_close (gpointer variable, GError **error)
+{
+  g_return_val_if_fail (variable != NULL, FALSE);
+  return close_said (variable, BELAY_REASON_OK, error);
 }
 
 gboolean
@@ -164,8 +176,8 @@ belay_with_next (int step, gpointer variable, GError **error)
     case 1:
       if (G_LIKELY (error == NULL || *error == NULL))
         return belay_close (variable, error) ? 3 : 2;
-      /* The body's error is there already, and stays on top. */
-      if (belay_close (variable, &failure))
+      /* The body's error is there already, and stays on top. Falling off the end is no success then. */
+      if (close_said (variable, BELAY_REASON_ERROR, &failure))
         return 3;
       if (belay_in_fiber ())
         belay_scope_add_error (belay_scope_innermost (belay_fiber_self ()), failure);

@@ -7,7 +7,8 @@
  * closing it wakes the function, and waits for `done`.
  *
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
- * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation.
+ * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation:
+ * there is no limit around a fiber that nobody owns.
  *
  * Three hold the record: the guard; the function until it has ended, for one that does not end in time goes on after
  * its guard has gone; and the on_cancel of `entered`, which holds the context, too. Whether a drop came before the
@@ -27,7 +28,7 @@ struct _BelayManager
   BelayFiber      *waiting;  /* in the yield */
   BelayFuture     *done;     /* the function's result, and its fiber */
   BelayReason      reason;
-  GError          *told;     /* what the yield said of the body */
+  GError          *told;     /* what the yield said of the body, or why it was refused */
   gboolean         has_yielded;
 };
 
@@ -93,7 +94,15 @@ manager_run (gpointer data, GError **error)
     }
 
   /* It ended before it lent anything: nobody has the guard, so this is the end of it. */
-  if (ok)
+  if (ok && self->told != NULL)
+    {
+      failure = g_error_copy (self->told); /* its yield was refused, so it rolled back, as it should */
+    }
+  else if (ok && !belay_limit_check (belay_fiber_self (), NULL, &failure))
+    {
+      /* It saw that nobody waits any more, and did not even try. */
+    }
+  else if (ok)
     {
       g_critical ("a manager function ended without belay_manager_yield()");
       failure = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_MISUSE, "the manager function ended without a yield");
@@ -214,13 +223,16 @@ belay_manager_yield (BelayManager *self, gpointer value, GError **error)
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a manager yields once, in its own fiber");
       return FALSE;
     }
-  if (!belay_limit_check (fiber, NULL, error))
-    return FALSE;
+  g_clear_error (&self->told);
+  if (!belay_limit_check (fiber, NULL, &self->told))
+    {
+      if (error != NULL)
+        *error = g_error_copy (self->told);
+      return FALSE;
+    }
 
   self->value = value;
-  self->has_yielded = TRUE;
-  /* From here on, to its end, the function hears of no cancellation of its opening. */
-  fiber->stack->root.shield = TRUE;
+  self->has_yielded = TRUE; /* from here on, to its end, the function hears of no cancellation of its opening */
   self->waiting = fiber;
   fiber->stack->fired = FALSE;
   entered = g_steal_pointer (&self->entered);

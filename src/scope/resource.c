@@ -8,7 +8,8 @@
  *
  * A *scheduled* release is for places that cannot wait. Those of one dispatch are one batch: a fiber of the context runs
  * them one after another in the order in which they were scheduled, which, for the guards of a function, is newest first.
- * If the context ends before that, there is nowhere to close: they are abandoned.
+ * Each keeps the reason that it was scheduled for: a close that was said is one outside a fiber, too. If the context ends
+ * before that, there is nowhere to close: they are abandoned.
  */
 #include "scope/scope-private.h"
 
@@ -184,6 +185,7 @@ run_commit (gpointer resource, BelayReason reason, GError **error)
   return klass != NULL ? klass->commit (resource, error) : iface->commit (resource, error);
 }
 
+/* Not bounded: a commit that were cut off might have happened or not (L45). */
 gboolean
 belay_resource_commit (gpointer resource, GError **error)
 {
@@ -198,6 +200,7 @@ struct _Scheduled
 {
   Scheduled  *next;
   gpointer    resource;
+  BelayReason reason;
   const char *site;
 };
 
@@ -241,11 +244,11 @@ run_batch (gpointer data, GError **error)
       self->first = scheduled->next;
       if (belay_resource_tag (scheduled->resource) == BELAY_TAG_SCOPE)
         {
-          if (!belay_scope_finish (scheduled->resource, BELAY_REASON_LEFT, NULL))
+          if (!belay_scope_finish (scheduled->resource, scheduled->reason, NULL))
             belay_scope_pass_errors (scheduled->resource, NULL, what);
           belay_scope_unref (scheduled->resource);
         }
-      else if (!belay_resource_close (scheduled->resource, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, &failure))
+      else if (!belay_resource_close (scheduled->resource, scheduled->reason, BELAY_RELEASE_TIMEOUT, &failure))
         {
           belay_sink_error (failure, what, scheduled->site);
         }
@@ -274,7 +277,7 @@ free_batch (gpointer data)
 }
 
 void
-belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
+belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason, const char *site)
 {
   Scheduled *scheduled;
   Batch *batch, *fresh;
@@ -286,6 +289,7 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
     }
   scheduled = g_new0 (Scheduled, 1);
   scheduled->resource = resource;
+  scheduled->reason = reason;
   scheduled->site = site;
   fresh = g_new0 (Batch, 1);
   fresh->context = belay_context_ref (context != NULL ? context : belay_context_get ());
@@ -307,6 +311,12 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
     belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, free_batch, NULL));
   else
     free_batch (fresh);
+}
+
+void
+belay_resource_schedule (BelayContext *context, gpointer resource, const char *site)
+{
+  belay_resource_schedule_for (context, resource, BELAY_REASON_LEFT, site);
 }
 
 void

@@ -3,7 +3,9 @@
  * The errors of a scope: its children's, its body's that belay_check() did not take, its releases'.
  *
  * They are kept in the order in which they happened. The first is what closing returns; its message says how many more
- * there are. The list is under the scope's lock while the scope lives, and is not changed once it is closed.
+ * there are, and belay_scope_get_errors() has them. belay_check() leaves no such list behind, so what it does not
+ * return goes to the sink. The list is under the scope's lock while the scope lives, and is not changed once it is
+ * closed.
  */
 #include "scope/scope-private.h"
 
@@ -78,20 +80,24 @@ gboolean
 belay_check (GError **error)
 {
   BelayFiber *fiber = belay_fiber_self ();
-  BelayScope *scope;
   GPtrArray *errors;
+  BelayScope *scope;
+  GError *first;
 
   if (fiber == NULL)
     return TRUE;
   scope = belay_scope_innermost (fiber);
   if (scope->errors == NULL || scope->errors->len == 0)
     return TRUE;
-  if (error != NULL)
-    *error = belay_scope_summary (scope);
+  if (error != NULL && *error != NULL)
+    return FALSE; /* the body's own stays on top; these stay where the scope's close finds them */
+  first = belay_scope_summary (scope);
   belay_spin_lock (&scope->lock);
-  errors = scope->errors;
-  scope->errors = NULL;
+  errors = g_steal_pointer (&scope->errors);
   belay_spin_unlock (&scope->lock);
+  for (guint i = 1; i < errors->len; i++)
+    belay_sink_error (errors->pdata[i], "what a scope owned", scope->site);
   g_ptr_array_unref (errors);
+  g_propagate_error (error, first);
   return FALSE;
 }

@@ -82,7 +82,10 @@ gboolean    belay_resource_commit  (gpointer resource, GError **error);
 void        belay_resource_free    (gpointer resource);
 /* Ends by force what could not be closed, and gives the memory back. */
 void        belay_resource_abandon (gpointer resource);
-/* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. A GDestroyNotify. */
+/* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. */
+void        belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason,
+                                         const char *site);
+/* The same for what was left without a word; the second is a GDestroyNotify. */
 void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 void        belay_resource_drop    (gpointer resource);
 

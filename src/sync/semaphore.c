@@ -10,6 +10,9 @@
  *   1. With WAITERS set no unit is free: a permit that is given back goes to the first who waits. So nobody overtakes.
  *   2. WAITERS, the list and `granted` change under `lock`; units change without it only while no flag is set.
  *   3. A waiter is linked until it is granted or leaves; whoever leaves and finds itself granted has the permit.
+ *   4. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under
+ *      `lock`, by one of the two, who frees it after unlocking: the other has unlocked before, which is the last that
+ *      it touches.
  */
 #include "scope/scope-private.h"
 
@@ -66,11 +69,16 @@ belay_semaphore_ref (BelaySemaphore *self)
 void
 belay_semaphore_unref (BelaySemaphore *self)
 {
+  gboolean is_last;
+
   g_return_if_fail (self != NULL);
 
   if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
     return;
-  if (atomic_fetch_or_explicit (&self->state, ORPHAN, memory_order_acq_rel) == self->total)
+  belay_spin_lock (&self->lock);
+  is_last = atomic_fetch_or_explicit (&self->state, ORPHAN, memory_order_acq_rel) == self->total;
+  belay_spin_unlock (&self->lock);
+  if (is_last) /* invariant 4 */
     g_free (self);
 }
 
@@ -125,7 +133,7 @@ give_to_promise (BelaySemaphore *self, Waiter *waiter)
 static G_GNUC_NO_INLINE void
 release_slow (BelaySemaphore *self)
 {
-  gint64 state = 0;
+  gboolean is_last = FALSE;
   Waiter *waiter;
 
   belay_spin_lock (&self->lock);
@@ -137,13 +145,13 @@ release_slow (BelaySemaphore *self)
     }
   else
     {
-      state = atomic_fetch_add_explicit (&self->state, UNIT, memory_order_acq_rel) + UNIT;
+      is_last = atomic_fetch_add_explicit (&self->state, UNIT, memory_order_acq_rel) + UNIT == self->total + ORPHAN;
     }
   belay_spin_unlock (&self->lock);
 
   if (waiter == NULL)
     {
-      if (state == self->total + ORPHAN)
+      if (is_last) /* invariant 4 */
         g_free (self);
     }
   else if (waiter->promise != NULL)
