@@ -91,6 +91,8 @@ gboolean      belay_context_is_home      (void);
 
 void          belay_timer_arm            (BelayContext *context, BelayTimer *timer, gint64 when);
 void          belay_timer_disarm         (BelayContext *context, BelayTimer *timer);
+/* Calls those whose time has come. */
+void          belay_timers_fire          (BelayContext *context);
 
 /* clock.c */
 extern gboolean belay_clock_virtual;

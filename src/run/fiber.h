@@ -97,10 +97,6 @@ void        belay_fiber_suspend (BelayFiber *self, guint8 wait, gint64 until);
 void        belay_fiber_wake   (BelayFiber *self);
 /* What was waited for has come: from any thread, once for each wait. */
 void        belay_fiber_fire   (BelayFiber *self);
-/* From any thread, holding a reference: its limits have changed, so its wait may be over. */
-void        belay_fiber_poke   (BelayFiber *self);
-/* From any thread, holding a reference: cancels the fiber alone. One that has not started never runs its function. */
-void        belay_fiber_cancel (BelayFiber *self, const char *reason);
 /* Waits for the outcome, not consumed. FALSE: interrupted, error set. */
 gboolean    belay_fiber_await  (BelayFiber *self, BelayFuture *future, const char *site, GError **error);
 /* The same, deaf to cancellation and deadlines. */
@@ -119,6 +115,14 @@ belay_fiber_self (void)
 
   return G_LIKELY (self != NULL) ? self : belay_fiber_uncover ();
 }
+
+/* --- interrupt.c --- */
+/* From any thread, holding a reference: its limits have changed, so its wait may be over. */
+void        belay_fiber_poke   (BelayFiber *self);
+/* From any thread, holding a reference: cancels the fiber alone. One that has not started never runs its function. */
+void        belay_fiber_cancel (BelayFiber *self, const char *reason);
+/* NULL, or a rejected future when the calling fiber is cancelled or past its deadline: then nothing may start. */
+BelayFuture *belay_fiber_refuse (void);
 
 /* --- limit.c --- */
 extern atomic_uint belay_limit_epoch; /* counts cancellations and changes of deadlines, in the whole program */
@@ -192,9 +196,6 @@ belay_limit_check (BelayFiber *fiber, const char *site, GError **error)
 
 /* The slow part of a check before something starts that is not waited for here: a shield hides all from that. */
 gboolean    belay_limit_may_start (BelayFiber *fiber, GError **error);
-
-/* NULL, or a rejected future when the calling fiber is cancelled or past its deadline: then nothing may start. */
-BelayFuture *belay_fiber_refuse (void);
 
 /* --- worker.c --- */
 /* Something to do on a worker. */
