@@ -53,7 +53,7 @@ from yarl import URL
 PAGE_LIMIT = 16 * 1024 * 1024
 URL_LIMIT = 8192
 REDIRECT_LIMIT = 20
-BATCH = 64
+BATCH = 256
 THREAD_FROM = 512 * 1024        # a page of this size would hold up the event loop for 20 ms
 HTML_TYPES = ('text/html', 'application/xhtml+xml')
 HTML_SPACE = ' \t\n\f\r'

@@ -8,7 +8,7 @@
 #include <json-glib/json-glib.h>
 
 /* How many pages go into one transaction, at most. */
-#define STORE_BATCH 64
+#define STORE_BATCH 256
 
 /* What an index holds. */
 typedef struct
