@@ -422,7 +422,9 @@ def test_signal_while_pages_are_hostile(tmp):
                 process.send_signal(signal.SIGINT)
                 out, err = process.communicate()
                 seconds = time.monotonic() - start
-                assert process.returncode in (0, 130) and seconds < 1 * SLOWNESS, (name, process.returncode, seconds)
+                late = process.returncode == -signal.SIGINT and b'done: ' in out    # valgrind was looking for leaks
+                assert process.returncode in (0, 130) or late, (name, process.returncode)
+                assert seconds < 1 * SLOWNESS, (name, seconds)
                 assert not err, (name, err)
 
 

@@ -215,6 +215,7 @@ def programs_under_valgrind(name, folder, variables):
     shadow = BUILDS / 'valgrind'
     shutil.rmtree(shadow, ignore_errors=True)
     (shadow / 'logs').mkdir(parents=True)
+    (shadow / 'logs').chmod(0o777)      # some tests run a program as nobody
     for program in (folder / 'examples').rglob('*'):
         if program.is_file() and os.access(program, os.X_OK):
             wrapper = shadow / program.relative_to(folder)
