@@ -1546,6 +1546,41 @@ test_outside_close_scope (void)
   assert_log ("child:cancelled");
 }
 
+static gboolean
+wait_for_promise (gpointer promise, GError **error)
+{
+  gboolean ok = belay_await_ok (belay_promise_get_future (promise), error);
+
+  thing_note ("child:%s", ok ? "ok" : "?");
+  return ok;
+}
+
+static BelayPromise *awaited;
+
+static gboolean
+resolve_awaited (gpointer data, GError **error)
+{
+  return belay_promise_resolve (awaited);
+}
+
+/* The first one's child waits for the second: that is not starved for ever by the first. */
+static void
+test_outside_one_waits_for_another (void)
+{
+  BelayScope *scope = belay_scope_new ();
+  Thing *thing = thing_new ("a");
+
+  awaited = belay_promise_new ();
+  thing->on_close = resolve_awaited;
+  g_assert_true (belay_scope_spawn (scope, wait_for_promise, awaited, NULL));
+  g_main_context_iteration (NULL, FALSE);
+  g_assert_true (belay_scope_close (&scope, NULL));
+  g_assert_true (belay_close (&thing, NULL));
+  thing_drain ();
+  assert_log ("+a -a child:ok");
+  g_clear_pointer (&awaited, belay_promise_unref);
+}
+
 static void
 test_outside_hot (void)
 {
@@ -2099,6 +2134,7 @@ main (int argc, char **argv)
   thing_add_plain_test ("/outside/L9-error-goes-to-the-sink", test_outside_error);
   thing_add_plain_test ("/outside/close-is-scheduled-commit-refused", test_outside_close);
   thing_add_plain_test ("/outside/L8-close-of-a-scope-waits-for-its-children", test_outside_close_scope);
+  thing_add_plain_test ("/outside/L7-one-close-waits-for-another", test_outside_one_waits_for_another);
   thing_add_plain_test ("/outside/hot-guards", test_outside_hot);
   thing_add_plain_test ("/outside/close-start", test_outside_close_start);
   thing_add_plain_test ("/outside/L15-plain-thread", test_plain_thread);

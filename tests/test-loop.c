@@ -334,6 +334,39 @@ release_deadline (gpointer data, GError **error)
   return wait_for_thread_end ("late-loop", error) && belay_scope_close (&scope, error); /* and then its thread does */
 }
 
+/* What no scope owns, a manager's function say, is waited for as long, and then goes on with the thread. */
+static gboolean
+lend (BelayManager *manager, gpointer data, GError **error)
+{
+  return belay_manager_yield (manager, data, error);
+}
+
+static gboolean
+open_and_move (gpointer data, GError **error)
+{
+  BelayManager **moved = data;
+
+  *moved = belay_await (belay_manager_open (lend, NULL), error);
+  return *moved != NULL;
+}
+
+static gboolean
+manager_elsewhere (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  BelayLoop *loop = belay_loop_new ("lender");
+  BelayManager *moved = NULL;
+  GError *local = NULL;
+
+  if (!belay_await_ok (belay_loop_spawn (loop, open_and_move, &moved, NULL), error))
+    return FALSE;
+  belay_scope_set_release_timeout (scope, 50);
+  g_assert_false (belay_close (&loop, &local));
+  g_assert_error (local, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_clear_error (&local);
+  return belay_close (&moved, error) && wait_for_thread_end ("lender", error) && belay_scope_close (&scope, error);
+}
+
 static gboolean
 close_self (gpointer data, GError **error)
 {
@@ -969,6 +1002,7 @@ main (int argc, char **argv)
   test_add_fiber ("/loop/L26-left-guard-cancels-and-waits", left_guard);
   test_add_fiber ("/loop/L9-failure-that-nobody-waits-for", dropped_failure);
   test_add_fiber ("/loop/L7-release-deadline", release_deadline);
+  test_add_fiber ("/loop/L7-what-no-scope-owns", manager_elsewhere);
   test_add_fiber ("/loop/L11-closed-from-inside-is-misuse", closed_from_inside);
   test_add_fiber ("/loop/nothing-is-left", nothing_left);
   test_add_fiber ("/loop/ping-pong", ping_pong);

@@ -54,13 +54,16 @@ check_source (BelaySqlite *db, const char *path, const char *source, gboolean *i
 {
   g_autoptr (BelaySqliteRows) rows = belay_await (belay_sqlite_query (db, "SELECT value FROM meta WHERE key = 'source'",
                                                                       NULL), error);
+  const char *other;
+
   if (rows == NULL)
     return FALSE;
   *is_new = belay_sqlite_rows_get_n_rows (rows) == 0;
-  if (*is_new || g_str_equal (belay_sqlite_rows_get_string (rows, 0, 0), source))
+  if (*is_new || g_strcmp0 (belay_sqlite_rows_get_string (rows, 0, 0), source) == 0)
     return TRUE;
+  other = belay_sqlite_rows_get_string (rows, 0, 0);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "%s: is an index of %s; use --fresh to start anew", path,
-               belay_sqlite_rows_get_string (rows, 0, 0));
+               other != NULL ? other : "nothing");
   return FALSE;
 }
 

@@ -9,10 +9,13 @@
  * `lock` guards `closing`, so that nothing is spawned behind the close.
  *
  * The record has *users*: the guard, and a fiber of the loop that closes the scope. When the close did not end by its
- * release deadline the guard goes first. The thread goes on until that fiber has ended, then it ends by itself, and
- * takes the record with it; until then the close is pending, and the drain waits for it.
+ * release deadline the guard goes first. The thread goes on until that fiber and all that no scope owns have ended, then it
+ * ends by itself, and takes the record with it; until then they are pending, and the drain waits for them.
  */
 #include "scope/scope-private.h"
+
+#define THREAD_DONE 1 /* the thread touches the record no more */
+#define UNJOINED    2 /* nobody joins it */
 
 struct _BelayLoop
 {
@@ -24,7 +27,8 @@ struct _BelayLoop
   BelayScope   *scope;
   atomic_int    users;
   atomic_bool   closed;   /* the scope */
-  atomic_bool   unjoined; /* nobody joins the thread */
+  BelayPromise *ended;    /* resolved by the thread, when it has nothing left to do */
+  atomic_int    end;      /* THREAD_DONE and UNJOINED: whoever sets the second of them frees the record */
   GMutex        lock;
   gboolean      closing;
 };
@@ -38,12 +42,21 @@ static const BelayPlainClass loop_class = { BELAY_PLAIN_TAG, "BelayLoop", loop_c
 static void
 record_free (BelayLoop *self)
 {
+  belay_promise_unref (self->ended);
   belay_scope_unref (self->scope);
   g_main_loop_unref (self->main_loop);
   belay_context_unref (self->context);
   g_main_context_unref (self->main_context);
   g_mutex_clear (&self->lock);
   g_free (self);
+}
+
+/* The record is not touched after this. One whose scope could not be closed, since no stack was left, stays. */
+static void
+set_end (BelayLoop *self, int mark)
+{
+  if (atomic_fetch_or (&self->end, mark) != 0 && atomic_load (&self->closed))
+    record_free (self);
 }
 
 /* A GDestroyNotify. */
@@ -63,8 +76,8 @@ loop_unuse (gpointer data)
       GMainLoop *main_loop = g_main_loop_ref (self->main_loop);
 
       g_thread_unref (g_steal_pointer (&self->thread));
-      atomic_store (&self->unjoined, TRUE);
-      g_main_loop_quit (main_loop); /* from here on the record is the thread's */
+      set_end (self, UNJOINED);
+      g_main_loop_quit (main_loop);
       g_main_loop_unref (main_loop);
     }
 }
@@ -80,8 +93,8 @@ loop_main (gpointer data)
   while (belay_context_has_detached (self->context) || belay_context_has_items (self->context))
     g_main_context_iteration (self->main_context, TRUE);
   g_main_context_pop_thread_default (self->main_context);
-  if (atomic_load (&self->unjoined) && atomic_load (&self->closed))
-    record_free (self);
+  belay_promise_resolve (self->ended);
+  set_end (self, THREAD_DONE);
   return NULL;
 }
 
@@ -97,6 +110,7 @@ belay_loop_new (const char *name)
   self->main_loop = g_main_loop_new (self->main_context, FALSE);
   self->context = belay_context_ref (belay_context_get_for_main (self->main_context));
   self->scope = belay_scope_new_for (self->context, "belay_loop_new");
+  self->ended = belay_promise_new ();
   self->thread = g_thread_new (name != NULL ? name : "belay-loop", loop_main, self);
   return self;
 }
@@ -163,7 +177,6 @@ join_thread (gpointer data, GError **error)
 {
   BelayLoop *self = data;
 
-  g_main_loop_quit (self->main_loop);
   g_thread_join (g_steal_pointer (&self->thread));
   return TRUE;
 }
@@ -194,8 +207,10 @@ loop_close (gpointer data, BelayReason reason, GError **error)
     }
   if (!ok)
     g_propagate_error (error, failure);
-  /* The thread is told to end once its scope is closed, so this waits for no more than one turn of its loop. */
-  joined = belay_await_ok (belay_thread_run (join_thread, self), ok ? error : NULL);
+  /* Its scope is closed; but fibers that no scope owns may be there still, as long as they like. */
+  g_main_loop_quit (self->main_loop);
+  joined = belay_await_ok (belay_promise_get_future (self->ended), ok ? error : NULL) &&
+           belay_await_ok (belay_thread_run (join_thread, self), ok ? error : NULL);
   return ok && joined;
 }
 

@@ -229,6 +229,40 @@ begin_batch (Batch *self)
   belay_spin_unlock (&batches_lock);
 }
 
+static void
+free_scheduled (gpointer data)
+{
+  Scheduled *self = data;
+
+  if (self->resource != NULL)
+    belay_resource_abandon (self->resource);
+  g_free (self);
+}
+
+static gboolean
+finish_scope (gpointer data, GError **error)
+{
+  Scheduled *self = data;
+  BelayScope *scope = g_steal_pointer (&self->resource);
+
+  if (!belay_scope_finish (scope, self->reason, NULL))
+    belay_scope_pass_errors (scope, NULL, "closing a BelayScope");
+  belay_scope_unref (scope);
+  return TRUE;
+}
+
+/*
+ * A scope is closed by a fiber of its own, which waits for the scope's children for as long as they take. They may wait
+ * for what is to be released behind it: so those who are behind wait for it no longer than for any other.
+ */
+static void
+run_scheduled_scope (Scheduled *self, BelayContext *context)
+{
+  BelayFuture *finished = belay_task_detached (context, finish_scope, self, free_scheduled, self->site);
+
+  belay_await_ok (belay_future_with_timeout (finished, BELAY_RELEASE_TIMEOUT / 1000), NULL);
+}
+
 static gboolean
 run_batch (gpointer data, GError **error)
 {
@@ -244,11 +278,10 @@ run_batch (gpointer data, GError **error)
       self->first = scheduled->next;
       if (belay_resource_tag (scheduled->resource) == BELAY_TAG_SCOPE)
         {
-          if (!belay_scope_finish (scheduled->resource, scheduled->reason, NULL))
-            belay_scope_pass_errors (scheduled->resource, NULL, what);
-          belay_scope_unref (scheduled->resource);
+          run_scheduled_scope (scheduled, self->context);
+          continue;
         }
-      else if (!belay_resource_close (scheduled->resource, scheduled->reason, BELAY_RELEASE_TIMEOUT, &failure))
+      if (!belay_resource_close (scheduled->resource, scheduled->reason, BELAY_RELEASE_TIMEOUT, &failure))
         {
           belay_sink_error (failure, what, scheduled->site);
         }
@@ -269,8 +302,7 @@ free_batch (gpointer data)
       Scheduled *scheduled = self->first;
 
       self->first = scheduled->next;
-      belay_resource_abandon (scheduled->resource);
-      g_free (scheduled);
+      free_scheduled (scheduled);
     }
   belay_context_unref (self->context);
   g_free (self);
