@@ -359,7 +359,11 @@ belay_future_give_up (BelayFuture *future, gboolean joining)
 
   if ((flags & classes) == 0)
     return FALSE;
-  refs = atomic_fetch_add (&future->refs, BELAY_DEAF_UNIT - 1);
+  refs = atomic_load (&future->refs);
+  do
+    if ((refs & BELAY_INTEREST_MASK) != 1 && !belay_future_is_borrowing (future))
+      return FALSE;
+  while (!atomic_compare_exchange_weak (&future->refs, &refs, refs + BELAY_DEAF_UNIT - 1));
   if ((refs & BELAY_INTEREST_MASK) == 1)
     {
       if (future->on_cancel != NULL)
@@ -369,10 +373,7 @@ belay_future_give_up (BelayFuture *future, gboolean joining)
         }
       return TRUE;
     }
-  if (belay_future_is_borrowing (future))
-    return TRUE; /* whoever drops the last interest asks it */
-  belay_future_take_up (future);
-  return FALSE;
+  return TRUE; /* whoever drops the last interest asks it */
 }
 
 void

@@ -355,17 +355,42 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
 }
 
 /* Invariant 5. */
-static void
-close_queue (BelayContext *self)
+typedef struct
 {
-  BelayItem *item;
+  BelayItem     item;
+  BelayContext *context; /* the source's reference */
+  BelayItem    *newest;
+} Closing;
 
-  if (!atomic_compare_exchange_strong (&self->remote, &(BelayItem *) { NULL }, BELAY_CONTEXT_GONE))
-    take_remote_and_leave (self, BELAY_CONTEXT_GONE);
+/* Itself an orphan, so that it stands for the home thread. */
+static void
+close_at_home (BelayItem *orphan)
+{
+  Closing *closing = (Closing *) orphan;
+  BelayContext *self = closing->context;
+  BelayItem *item, *oldest = NULL;
+
+  for (item = closing->newest; item != NULL;)
+    {
+      BelayItem *next = item->next;
+
+      item->next = oldest;
+      oldest = item;
+      item = next;
+    }
+  if (self->head != NULL)
+    self->tail->next = oldest;
+  else
+    self->head = oldest;
+  if (closing->newest != NULL)
+    self->tail = closing->newest; /* fibers that are woken may still be queued behind it */
   while ((item = self->head) != NULL)
     {
       self->head = item->next;
-      run_orphan (item);
+      if (item->run != NULL)
+        item->run (item);
+      else
+        belay_fiber_orphaned (item);
     }
   while (self->n_timers > 0)
     {
@@ -375,6 +400,19 @@ close_queue (BelayContext *self)
       timer->fire (timer);
     }
   self->head = NULL; /* fibers that were woken, and cannot run */
+  belay_context_unref (self);
+  g_free (closing);
+}
+
+static void
+close_queue (BelayContext *self)
+{
+  Closing *closing = g_new (Closing, 1);
+
+  closing->item.run = close_at_home;
+  closing->context = self;
+  closing->newest = atomic_exchange (&self->remote, BELAY_CONTEXT_GONE);
+  run_orphan (&closing->item);
 }
 
 static void
@@ -387,7 +425,6 @@ context_finalize (GSource *source)
   self->main_context = NULL;
   g_mutex_unlock (&contexts_lock);
   close_queue (self);
-  belay_context_unref (self);
 }
 
 static GSourceFuncs context_funcs = { context_prepare, context_check, context_dispatch, context_finalize, NULL, NULL };
@@ -404,6 +441,7 @@ turn_prepare (GSource *source, int *timeout)
 static gboolean
 turn_check (GSource *source)
 {
+  belay_fiber_cover (); /* a prepare, or the poll function, may have asked who is calling */
   return FALSE;
 }
 
@@ -539,6 +577,8 @@ context_drop (BelayContext *self, guint64 what)
   belay_stacks_free (self);
   belay_limits_free (self);
   g_clear_pointer (&self->timers, g_free);
+  if (self->n_stacks > 0) /* fibers are suspended there for ever; what wakes them must find it gone */
+    return;
   g_mutex_lock (&contexts_lock);
   self->next = spare_contexts;
   spare_contexts = self;

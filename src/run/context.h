@@ -50,6 +50,7 @@ struct _BelayContext
   int          slice;         /* fibers that may still run in this slice */
   BelayStack  *warm;          /* stacks to use next, the warmest first */
   guint        n_warm;
+  guint        n_stacks;      /* warm ones and those of fibers */
   guint        colour;
   BelayTimer **timers;        /* a binary heap, from 1 */
   guint        n_timers, timers_size;

@@ -185,6 +185,7 @@ stack_new (BelayContext *context)
   stack->base = place.base + page_size;
   stack->size = place.size;
   stack->context = context;
+  context->n_stacks++;
   belay_stack_prepare (stack);
 #ifdef HAVE_VALGRIND
   stack->valgrind_id = (guint) VALGRIND_STACK_REGISTER (stack->base, stack);
@@ -211,6 +212,7 @@ stack_free (BelayStack *stack)
   char *base = stack->base - page_size;
   gsize size = stack->size;
 
+  stack->context->n_stacks--;
   belay_coro_free (&stack->coro);
 #ifdef HAVE_VALGRIND
   VALGRIND_STACK_DEREGISTER (stack->valgrind_id);

@@ -318,7 +318,8 @@ belay_workers_submit (BelayWork *work)
   atomic_fetch_add (&queue.n, 1);
   belay_spin_unlock (&queue.lock);
 
-  if (atomic_load (&spinning))
+  /* Who spins takes one. A thread without a queue may go to sleep without a word. */
+  if (atomic_load (&spinning) && (belay_thread.context != NULL || atomic_load (&queue.n) <= 1))
     return;
   /* A thread that runs a queue comes to before_poll() soon; another may not. */
   if (belay_thread.context == NULL || count_awake () <= 0)

@@ -31,6 +31,8 @@ belay_scope_add_error (BelayScope *self, GError *error)
 void
 belay_scope_pass_errors (BelayScope *self, BelayScope *to, const char *prefix)
 {
+  if (self->state != BELAY_SCOPE_CLOSED)
+    return; /* its close was left to another fiber, which passes them on */
   for (guint i = 0; self->errors != NULL && i < self->errors->len; i++)
     {
       GError *error = self->errors->pdata[i];
