@@ -414,10 +414,10 @@ typedef struct
 {
   pthread_mutex_t lock; /* here; the thread sanitizer knows nothing of GMutex */
   pthread_cond_t  cond;
-  int             here;
+  int             here, expected;
 } Meeting;
 
-#define MEETING { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 }
+#define MEETING(n) { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, (n) }
 
 /* Waits until all have come; within a time in which they must. */
 static gboolean
@@ -429,9 +429,9 @@ meet (gpointer data, GError **error)
   pthread_mutex_lock (&meeting->lock);
   meeting->here++;
   pthread_cond_broadcast (&meeting->cond);
-  while (meeting->here < N_MEETING && pthread_cond_timedwait (&meeting->cond, &meeting->lock, &end) == 0)
+  while (meeting->here < meeting->expected && pthread_cond_timedwait (&meeting->cond, &meeting->lock, &end) == 0)
     ;
-  g_assert_cmpint (meeting->here, ==, N_MEETING);
+  g_assert_cmpint (meeting->here, ==, meeting->expected);
   pthread_mutex_unlock (&meeting->lock);
   return TRUE;
 }
@@ -446,7 +446,7 @@ do_nothing (gpointer data, GError **error)
 static gboolean
 jobs_that_meet (gpointer data, GError **error)
 {
-  Meeting meeting = MEETING;
+  Meeting meeting = MEETING (N_MEETING);
   BelayFuture *futures[N_MEETING];
 
   for (int i = 0; i < 100; i++)
@@ -460,11 +460,12 @@ jobs_that_meet (gpointer data, GError **error)
 static gpointer
 start_meeting (gpointer data)
 {
+  Meeting *meeting = data;
   BelayFuture *futures[N_MEETING];
 
-  for (int i = 0; i < N_MEETING; i++)
-    futures[i] = belay_thread_run (meet, data);
-  for (int i = 0; i < N_MEETING; i++)
+  for (int i = 0; i < meeting->expected; i++)
+    futures[i] = belay_thread_run (meet, meeting);
+  for (int i = 0; i < meeting->expected; i++)
     {
       g_assert_true (belay_future_wait_sync (futures[i], NULL));
       belay_future_unref (futures[i]);
@@ -475,9 +476,28 @@ start_meeting (gpointer data)
 static void
 jobs_of_a_thread_that_meet (void)
 {
-  Meeting meeting = MEETING;
+  Meeting meeting = MEETING (N_MEETING);
 
   g_thread_join (g_thread_new ("meeting", start_meeting, &meeting));
+}
+
+/* Again and again, so that a worker which has just had its quick job, and looks for another, is there sometimes. */
+static gpointer
+start_meetings (gpointer data)
+{
+  for (int i = 0; i < 200; i++)
+    {
+      Meeting meeting = MEETING (2);
+
+      start_meeting (&meeting);
+    }
+  return NULL;
+}
+
+static void
+pairs_of_jobs_that_meet (void)
+{
+  g_thread_join (g_thread_new ("meetings", start_meetings, NULL));
 }
 
 /* A job that waits for a job, and so on, deeper than there are workers otherwise. */
@@ -1000,6 +1020,7 @@ main (int argc, char **argv)
   test_add_fiber ("/worker/L22-borrowed-by-a-chain", borrowed_by_a_chain);
   test_add_fiber ("/worker/jobs-that-meet-all-begin", jobs_that_meet);
   g_test_add_func ("/worker/jobs-of-a-thread-that-meet-all-begin", jobs_of_a_thread_that_meet);
+  g_test_add_func ("/worker/pairs-of-jobs-that-meet-all-begin", pairs_of_jobs_that_meet);
   test_add_fiber ("/worker/jobs-may-wait-for-jobs", jobs_that_wait_for_jobs);
   test_add_fiber ("/worker/L18-no-lock-over-the-end-of-a-cancellable", job_dropped_by_a_cancellable);
   test_add_fiber ("/worker/L22-awaited-late", awaited_late);

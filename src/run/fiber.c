@@ -16,7 +16,8 @@
  * that a main loop on its stack looks for work (each context has a source whose prepare tells, before any other source)
  * until the fiber itself asks again who is calling: then g_main_depth() is back at what it was. It is asked only when
  * nobody is current, so that the fast way is one load. A loop over a GMainContext that has never had to do with Belay
- * tells nothing; its handlers count as the fiber's own. Those can wait, and then g_main_depth(), which is the thread's,
+ * tells nothing; its handlers count as the fiber's own, and so do those of a turn in which a source's own check function
+ * asks who is calling. Those can wait, and then g_main_depth(), which is the thread's,
  * is one more for everybody; so what it has changed by in a dispatch changes what the dispatches around compare with.
  *
  * Invariants
