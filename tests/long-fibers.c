@@ -8,21 +8,11 @@
  * are printed as comments. A million suspended fibers need about 6 GiB, and a kernel whose guard pages do not split
  * a mapping (Linux 6.13).
  */
-#include <belay/belay.h>
+#include "support.h"
+
 #include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#if defined (__SANITIZE_ADDRESS__) || defined (__SANITIZE_THREAD__)
-# define SANITIZED 1
-#elif defined (__has_feature)
-# if __has_feature (address_sanitizer) || __has_feature (thread_sanitizer)
-#  define SANITIZED 1
-# endif
-#endif
-#ifndef SANITIZED
-# define SANITIZED 0
-#endif
 
 #define MIB        (1024.0 * 1024.0)
 #define NEEDED     (7 * 1024.0) /* MiB for a million */

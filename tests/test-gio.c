@@ -327,7 +327,7 @@ timed_out (gpointer data, GError **error)
   char buffer[32] = "";
   belay_auto (BelayTimeout) limit = belay_timeout (20);
 
-  g_assert_false (belay_await_ok (BELAY_GIO (slow_async, slow_boolean_finish, NULL, 10000, FALSE, FALSE, buffer), &local));
+  g_assert_false (belay_await_ok (BELAY_GIO (slow_async, slow_boolean_finish, NULL, 100000, FALSE, FALSE, buffer), &local));
   g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_cmpint (g_atomic_int_get (&n_running), ==, 0);
   g_assert_cmpstr (buffer, ==, "written at the end");
@@ -345,12 +345,12 @@ cancelled_before (gpointer data, GError **error)
   BelayFuture *future;
 
   belay_scope_cancel (scope, "before");
-  future = BELAY_GIO (slow_async, slow_boolean_finish, NULL, 10000, FALSE, FALSE, buffer);
+  future = BELAY_GIO (slow_async, slow_boolean_finish, NULL, 100000, FALSE, FALSE, buffer);
   g_assert_false (belay_await_ok (future, &local));
   g_assert_error (local, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_assert_null (strstr (local->message, "GIO was cancelled"));
   g_assert_cmpint (g_atomic_int_get (&n_running), ==, 0);
-  g_assert_cmpint (g_get_monotonic_time () - start, <, 5 * G_USEC_PER_SEC);
+  test_assert_soon (start);
   return TRUE;
 }
 
@@ -381,8 +381,8 @@ dropped (gpointer data, GError **error)
 
   for (int i = 0; i < 20; i++)
     {
-      belay_future_unref (SLOW (object, 10000));
-      belay_future_unref (SLOW (string, 10000));
+      belay_future_unref (SLOW (object, 100000));
+      belay_future_unref (SLOW (string, 100000));
       belay_future_unref (BELAY_GIO (slow_async, slow_object_finish, NULL, 2, TRUE, FALSE, NULL)); /* comes too late */
       belay_future_unref (BELAY_GIO (slow_async, slow_variant_finish, NULL, 2, TRUE, FALSE, NULL));
     }
@@ -392,7 +392,7 @@ dropped (gpointer data, GError **error)
     belay_sleep (1, NULL);
   g_assert_cmpint (n_finished, ==, 80);
   wait_until_zero (&n_objects);
-  g_assert_cmpint (g_get_monotonic_time () - start, <, 8 * G_USEC_PER_SEC);
+  test_assert_soon (start);
   return TRUE;
 }
 

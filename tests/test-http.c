@@ -1136,18 +1136,18 @@ test_timeout (gpointer data, GError **error)
   BelayFuture *waiting, *silent, *dribble;
   gint64 begin = g_get_monotonic_time ();
 
-  belay_http_session_set_timeout (session, 400); /* enough to come so far, however slow the machine */
+  belay_http_session_set_timeout (session, 1000); /* enough to come so far, however slow the machine */
   belay_http_session_set_max_connections (session, 0, 2);
   silent = belay_http_get (session, BAD ("/silent"));
   dribble = belay_http_get (session, BAD ("/dribble"));
   belay_http_session_set_timeout (session, 100);
   waiting = belay_http_get (session, BAD ("/fine"));
-  belay_http_session_set_timeout (session, 10000); /* for later ones */
+  belay_http_session_set_timeout (session, 100000); /* for later ones */
   assert_fails (waiting, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "100 ms, while waiting for its turn");
-  assert_fails (silent, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "400 ms, while waiting for the answer");
-  assert_fails (dribble, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "400 ms, while reading the answer");
-  g_assert_cmpint (g_get_monotonic_time () - begin, >=, 400000);
-  g_assert_cmpint (g_get_monotonic_time () - begin, <, 5000000);
+  assert_fails (silent, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "1000 ms, while waiting for the answer");
+  assert_fails (dribble, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "1000 ms, while reading the answer");
+  g_assert_cmpint (g_get_monotonic_time () - begin, >=, 1000000);
+  test_assert_soon (begin);
 
   /* the connections of those are gone, the session is as before */
   good_reset ();
@@ -1400,7 +1400,7 @@ test_close_is_forced (gpointer data, GError **error)
     g_assert_false (belay_close (&session, &late));
     g_assert_error (late, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
   }
-  g_assert_cmpint (g_get_monotonic_time () - begin, <, 4000000);
+  test_assert_soon (begin);
   assert_fails (future, G_IO_ERROR, G_IO_ERROR_CLOSED, "/silent");
   return TRUE;
 }

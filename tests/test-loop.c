@@ -305,8 +305,9 @@ ignore_cancellation (gpointer data, GError **error)
   belay_auto (BelayShield) shield = belay_shield ();
 
   g_atomic_int_set ((int *) data, 1);
-  belay_sleep (400, NULL);
-  g_atomic_int_set ((int *) data, 2);
+  while (g_atomic_int_get ((int *) data) != 2)
+    belay_sleep (1, NULL);
+  g_atomic_int_set ((int *) data, 3);
   return TRUE;
 }
 
@@ -318,19 +319,16 @@ release_deadline (gpointer data, GError **error)
   BelayLoop *loop = belay_loop_new ("late-loop");
   BelayFuture *future = belay_loop_spawn (loop, ignore_cancellation, &state, NULL);
   GError *local = NULL;
-  gint64 begin;
 
   if (!sleep_until (&state, 1, error))
     return FALSE;
   belay_scope_set_release_timeout (scope, 50);
-  begin = g_get_monotonic_time ();
   g_assert_false (belay_close (&loop, &local));
   g_assert_error (local, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
   g_clear_error (&local);
-  g_assert_cmpint (g_get_monotonic_time () - begin, <, 300 * 1000);
-  g_assert_cmpint (g_atomic_int_get (&state), ==, 1);
+  g_atomic_int_set (&state, 2);
   g_assert_true (belay_await_ok (future, &local)); /* it ends when it likes, with what it says */
-  g_assert_cmpint (g_atomic_int_get (&state), ==, 2);
+  g_assert_cmpint (g_atomic_int_get (&state), ==, 3);
   return wait_for_thread_end ("late-loop", error) && belay_scope_close (&scope, error); /* and then its thread does */
 }
 
@@ -673,7 +671,7 @@ real_time (gpointer data, GError **error)
       begin = g_get_monotonic_time ();
       g_assert_true (belay_sleep (ms, error));
       g_assert_cmpint (g_get_monotonic_time () - begin, >=, ms * 1000);
-      g_assert_cmpint (g_get_monotonic_time () - begin, <, ms * 1000 + G_USEC_PER_SEC);
+      test_assert_soon (begin);
 
       begin = g_get_monotonic_time ();
       {
@@ -683,7 +681,7 @@ real_time (gpointer data, GError **error)
         g_clear_error (&local);
       }
       g_assert_cmpint (g_get_monotonic_time () - begin, >=, ms * 1000);
-      g_assert_cmpint (g_get_monotonic_time () - begin, <, ms * 1000 + G_USEC_PER_SEC);
+      test_assert_soon (begin);
     }
   begin = g_get_monotonic_time ();
   {
@@ -691,7 +689,7 @@ real_time (gpointer data, GError **error)
     belay_auto (BelayTimeout) timeout = belay_timeout (20);
 
     while (belay_checkpoint (NULL))
-      g_assert_cmpint (g_get_monotonic_time () - begin, <, G_USEC_PER_SEC);
+      test_assert_soon (begin);
     g_assert_cmpint (g_get_monotonic_time () - begin, >=, 20 * 1000);
     g_assert_true (belay_timeout_expired (timeout));
   }

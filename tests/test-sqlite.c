@@ -1520,7 +1520,7 @@ waiting_holds_no_worker (gpointer data, GError **error)
   begin = g_get_monotonic_time ();
   for (int i = 0; i < 20; i++)
     assert_ok (belay_thread_run (nothing, NULL));
-  g_assert_cmpint (g_get_monotonic_time () - begin, <, 2 * G_USEC_PER_SEC);
+  test_assert_soon (begin);
   other_says (&other, "COMMIT");
   other_end (&other);
   for (guint i = 0; i < G_N_ELEMENTS (dbs); i++)
@@ -1551,7 +1551,7 @@ wait_is_cancelled (gpointer data, GError **error)
 
       assert_fails (i % 2 ? belay_sqlite_begin (db) : belay_sqlite_script (db, "BEGIN; SELECT 1; INSERT INTO t VALUES (1); COMMIT"),
                     G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "*");
-      g_assert_cmpint (g_get_monotonic_time () - begin, <, 3 * G_USEC_PER_SEC);
+      test_assert_soon (begin);
       {
         belay_auto (BelayShield) shield G_GNUC_UNUSED = belay_shield ();
 
@@ -1702,7 +1702,7 @@ cancel_stops_one_statement (gpointer data, GError **error)
         g_assert_true (belay_timeout_expired (limit));
       }
       assert_ok (behind); /* not stopped with it, and at once */
-      g_assert_cmpint (g_get_monotonic_time () - begin, <, 3 * G_USEC_PER_SEC);
+      test_assert_soon (begin);
     }
   return TRUE;
 }
@@ -1944,7 +1944,7 @@ function_waits_for_lock (gpointer data, GError **error)
     gint64 begin = g_get_monotonic_time ();
 
     g_assert_false (belay_await_ok (belay_sqlite_run (db, wait_in_function, NULL), NULL));
-    g_assert_cmpint (g_get_monotonic_time () - begin, <, 3 * G_USEC_PER_SEC);
+    test_assert_soon (begin);
   }
   other_says (&other, "COMMIT");
   g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, 1);

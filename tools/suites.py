@@ -191,8 +191,8 @@ def core_tests(folder):
 
 def valgrind_command(*more):
     suppressions = [SUPPRESSIONS / 'valgrind.supp', *([GLIB_SUPPRESSIONS] if GLIB_SUPPRESSIONS.exists() else [])]
-    return ['valgrind', '--quiet', '--error-exitcode=99', '--leak-check=full', '--show-leak-kinds=definite',
-            '--errors-for-leak-kinds=definite', '--num-callers=30', '--child-silent-after-fork=yes', *more,
+    return ['valgrind', '--quiet', '--fair-sched=try', '--error-exitcode=99', '--leak-check=full',
+            '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite', '--num-callers=30', '--child-silent-after-fork=yes', *more,
             *(f'--suppressions={path}' for path in suppressions)]
 
 

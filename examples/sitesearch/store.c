@@ -59,9 +59,11 @@ check_source (BelaySqlite *db, const char *path, const char *source, gboolean *i
   if (rows == NULL)
     return FALSE;
   *is_new = belay_sqlite_rows_get_n_rows (rows) == 0;
-  if (*is_new || g_strcmp0 (belay_sqlite_rows_get_string (rows, 0, 0), source) == 0)
+  if (*is_new)
     return TRUE;
   other = belay_sqlite_rows_get_string (rows, 0, 0);
+  if (g_strcmp0 (other, source) == 0)
+    return TRUE;
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "%s: is an index of %s; use --fresh to start anew", path,
                other != NULL ? other : "nothing");
   return FALSE;

@@ -64,6 +64,15 @@ static struct
 } orphans;
 
 static void
+run_as_orphan (BelayItem *item)
+{
+  if (item->run != NULL)
+    item->run (item);
+  else
+    belay_fiber_orphaned (item);
+}
+
+static void
 run_orphan (BelayItem *item)
 {
   g_mutex_lock (&orphans.lock);
@@ -83,10 +92,7 @@ run_orphan (BelayItem *item)
     {
       orphans.head = item->next;
       g_mutex_unlock (&orphans.lock);
-      if (item->run != NULL)
-        item->run (item);
-      else
-        belay_fiber_orphaned (item);
+      run_as_orphan (item);
       g_mutex_lock (&orphans.lock);
     }
   orphans.active = FALSE;
@@ -130,15 +136,12 @@ has_remote (BelayContext *self)
   return atomic_load_explicit (&self->remote, memory_order_relaxed) != NULL;
 }
 
-/* @left is what is there then: NULL, or BELAY_CONTEXT_GONE. */
+/* Queues what other threads have pushed, in the order in which they did; @newest leads to the older ones. */
 static inline void
-take_remote_and_leave (BelayContext *self, BelayItem *left)
+queue_remote (BelayContext *self, BelayItem *newest)
 {
-  BelayItem *newest, *oldest = NULL, *last;
+  BelayItem *last = newest, *oldest = NULL;
 
-  if (!has_remote (self))
-    return;
-  last = newest = atomic_exchange_explicit (&self->remote, left, memory_order_acq_rel);
   while (newest != NULL)
     {
       BelayItem *next = newest->next;
@@ -157,7 +160,8 @@ take_remote_and_leave (BelayContext *self, BelayItem *left)
 static void
 take_remote (BelayContext *self)
 {
-  take_remote_and_leave (self, NULL);
+  if (has_remote (self))
+    queue_remote (self, atomic_exchange_explicit (&self->remote, NULL, memory_order_acq_rel));
 }
 
 /* Any of the first items, by the seed: what the order is must not matter. */
@@ -354,43 +358,27 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Invariant 5. */
+/* The end of a context (invariant 5): itself an orphan, so that it stands for the home thread. */
 typedef struct
 {
   BelayItem     item;
   BelayContext *context; /* the source's reference */
-  BelayItem    *newest;
+  BelayItem    *newest;  /* what was in `remote` when that was closed */
 } Closing;
 
-/* Itself an orphan, so that it stands for the home thread. */
 static void
 close_at_home (BelayItem *orphan)
 {
   Closing *closing = (Closing *) orphan;
   BelayContext *self = closing->context;
-  BelayItem *item, *oldest = NULL;
+  BelayItem *item;
 
-  for (item = closing->newest; item != NULL;)
-    {
-      BelayItem *next = item->next;
-
-      item->next = oldest;
-      oldest = item;
-      item = next;
-    }
-  if (self->head != NULL)
-    self->tail->next = oldest;
-  else
-    self->head = oldest;
   if (closing->newest != NULL)
-    self->tail = closing->newest; /* fibers that are woken may still be queued behind it */
-  while ((item = self->head) != NULL)
+    queue_remote (self, closing->newest);
+  while ((item = self->head) != NULL) /* fibers that are woken may still be queued behind */
     {
       self->head = item->next;
-      if (item->run != NULL)
-        item->run (item);
-      else
-        belay_fiber_orphaned (item);
+      run_as_orphan (item);
     }
   while (self->n_timers > 0)
     {

@@ -87,7 +87,7 @@ unbind_stack (BelayStack *stack)
   if (G_UNLIKELY (stack->timed))
     belay_timer_disarm (stack->context, &stack->timer);
   if (G_UNLIKELY (atomic_load_explicit (&stack->root.reason, memory_order_relaxed) != NULL || stack->observed ||
-                  stack->root.shield || atomic_load_explicit (&stack->root.deadline, memory_order_relaxed) != G_MAXINT64))
+                  atomic_load_explicit (&stack->root.deadline, memory_order_relaxed) != G_MAXINT64))
     {
       belay_limit_clear (&stack->root);
       belay_limit_init (&stack->root);

@@ -35,8 +35,6 @@
 #define SAMPLE      16    /* one job of so many is timed */
 #define SLEEPY      125   /* ‰ of jobs that slept: from there on more workers than processors are of use */
 #define STUCK       1000  /* µs */
-/* Beside those that wait for a future. */
-#define MAX_WORKERS(n_processors) CLAMP ((n_processors) * 4, 8, 64)
 #define IDLE_LIFE   (10 * G_USEC_PER_SEC)
 
 static struct
@@ -115,6 +113,13 @@ count_sleeps (void)
   return getrusage (RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
 }
 
+/* Those that wait for a future do not count. */
+static int
+max_workers (void)
+{
+  return CLAMP (belay_n_processors () * 4, 8, 64) + atomic_load (&n_waiting);
+}
+
 /* Those that neither are parked nor wait for a future. */
 static int
 count_awake (void)
@@ -155,7 +160,7 @@ start_worker (void)
   GThread *thread;
 
   do
-    if (n - atomic_load (&n_waiting) >= MAX_WORKERS (belay_n_processors ()))
+    if (n >= max_workers ())
       return;
   while (!atomic_compare_exchange_weak (&n_workers, &n, n + 1));
 
@@ -271,7 +276,7 @@ is_surplus (void)
   int n = atomic_load (&n_workers);
 
   do
-    if (G_LIKELY (n - atomic_load (&n_waiting) <= MAX_WORKERS (belay_n_processors ())))
+    if (G_LIKELY (n <= max_workers ()))
       return FALSE;
   while (!atomic_compare_exchange_weak (&n_workers, &n, n - 1));
   return TRUE;
@@ -330,8 +335,7 @@ belay_workers_submit (BelayWork *work)
 static gboolean
 all_are_awake (void)
 {
-  return atomic_load (&n_parked) == 0 &&
-         atomic_load (&n_workers) - atomic_load (&n_waiting) >= MAX_WORKERS (belay_n_processors ());
+  return atomic_load (&n_parked) == 0 && atomic_load (&n_workers) >= max_workers ();
 }
 
 /* TRUE when what has not been taken up since we last looked has waited for too long. */

@@ -272,7 +272,7 @@ run_batch (gpointer data, GError **error)
   while (self->first != NULL)
     {
       Scheduled *scheduled = self->first;
-      g_autofree char *what = g_strconcat ("closing a ", belay_resource_name (scheduled->resource), NULL);
+      const char *name = belay_resource_name (scheduled->resource);
       g_autoptr (GError) failure = NULL;
 
       self->first = scheduled->next;
@@ -283,6 +283,8 @@ run_batch (gpointer data, GError **error)
         }
       if (!belay_resource_close (scheduled->resource, scheduled->reason, BELAY_RELEASE_TIMEOUT, &failure))
         {
+          g_autofree char *what = g_strconcat ("closing a ", name, NULL);
+
           belay_sink_error (failure, what, scheduled->site);
         }
       g_free (scheduled);
