@@ -514,6 +514,25 @@ belay_context_get_for_main (GMainContext *main_context)
   return self;
 }
 
+void
+belay_contexts_foreach (void (*func) (BelayContext *context, gpointer data), gpointer data)
+{
+  g_autoptr (GPtrArray) all = g_ptr_array_new ();
+  GHashTableIter iter;
+  gpointer context;
+
+  g_mutex_lock (&contexts_lock);
+  if (contexts != NULL)
+    for (g_hash_table_iter_init (&iter, contexts); g_hash_table_iter_next (&iter, NULL, &context);)
+      g_ptr_array_add (all, belay_context_ref (context)); /* (3): here they have the source's */
+  g_mutex_unlock (&contexts_lock);
+  for (guint i = 0; i < all->len; i++)
+    {
+      func (all->pdata[i], data);
+      belay_context_unref (all->pdata[i]);
+    }
+}
+
 BelayContext *
 belay_context_get (void)
 {

@@ -51,6 +51,7 @@ struct _BelayContext
   BelayStack  *warm;          /* stacks to use next, the warmest first */
   guint        n_warm;
   guint        n_stacks;      /* warm ones and those of fibers */
+  BelayStack  *stacks;        /* these, see census.c */
   guint        colour;
   BelayTimer **timers;        /* a binary heap, from 1 */
   guint        n_timers, timers_size;
@@ -78,6 +79,8 @@ BelayContext *belay_context_get          (void);
 BelayContext *belay_context_get_for_main (GMainContext *main_context);
 BelayContext *belay_context_ref          (BelayContext *context);
 void          belay_context_unref        (BelayContext *context);
+/* Calls @func with each that has a main context, from any thread, under no lock; a new one may be missed. */
+void          belay_contexts_foreach     (void (*func) (BelayContext *context, gpointer data), gpointer data);
 /* A job on the workers, whose result comes here: a reference too. */
 void          belay_context_add_job      (BelayContext *context);
 void          belay_context_remove_job   (BelayContext *context);

@@ -330,7 +330,7 @@ belay_fiber_await_deaf (BelayFiber *self, BelayFuture *future, const char *site)
   BelayStack *stack = self->stack;
 
   stack->fired = FALSE;
-  stack->wait_site = site;
+  belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
   if (belay_future_add_waiter (future, &stack->waiter))
     wait_for_fire (self);
 }
@@ -354,7 +354,7 @@ await_pending (BelayFiber *self, BelayFuture *future, const char *site, GError *
   do
     {
       stack->fired = FALSE;
-      stack->wait_site = site;
+      belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
       if (!belay_future_add_waiter (future, &stack->waiter))
         return TRUE;
       do
@@ -446,7 +446,7 @@ belay_sleep_at (gint64 milliseconds, GError **error, const char *site)
   if (!belay_limit_check (self, site, error))
     return FALSE;
   until = milliseconds < G_MAXINT64 / 2000 ? belay_now () + milliseconds * 1000 : G_MAXINT64;
-  self->stack->wait_site = site;
+  belay_stack_set_wait (self->stack, BELAY_WAITS_FOR_TIME, NULL, site);
   do
     {
       belay_fiber_suspend (self, BELAY_WAIT_INTERRUPTIBLE, until);
