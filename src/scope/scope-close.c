@@ -54,7 +54,7 @@ join (BelayScope *self, BelayFiber *fiber)
             return FALSE;
           until = G_MAXINT64;
         }
-      fiber->stack->wait_site = self->site;
+      belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_CHILDREN, self, self->site);
       belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
     }
   return TRUE;
@@ -106,7 +106,7 @@ await_in_release (BelayFiber *fiber, BelayFuture *future, const char *site)
   gint64 until = belay_limit_release_deadline (fiber);
 
   stack->fired = FALSE;
-  stack->wait_site = site;
+  belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
   if (!belay_future_add_waiter (future, &stack->waiter))
     return TRUE;
   for (;;)
