@@ -194,7 +194,7 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
     }
   if (!ok)
     {
-      if (entry->site != NULL)
+      if (entry->site != NULL && !g_str_has_prefix (error->message, entry->site))
         g_prefix_error (&error, "%s: ", entry->site);
       belay_scope_add_error (self, error);
     }

@@ -196,7 +196,7 @@ belay_with_next (int step, gpointer variable, GError **error)
 typedef struct
 {
   gpointer    resource;
-  const char *name;
+  const char *name, *site;
 } Close;
 
 gboolean
@@ -210,7 +210,9 @@ belay_close_now (gpointer data, GError **error)
 void
 belay_close_describe (gpointer data, GPtrArray *lines)
 {
-  g_ptr_array_add (lines, g_strconcat ("closing a ", ((Close *) data)->name, NULL));
+  Close *self = data;
+
+  g_ptr_array_add (lines, g_strconcat ("closing a ", self->name, self->site != NULL ? " from " : NULL, self->site, NULL));
 }
 
 /* The end of it, also when there was no stack to run it on. */
@@ -243,7 +245,7 @@ belay_close_start (gpointer variable)
       return belay_future_new_done ();
     }
   self = g_new (Close, 1);
-  *self = (Close) { resource, belay_resource_name (resource) };
+  *self = (Close) { resource, belay_resource_name (resource), belay_resource_site (belay_context_get (), resource) };
   return belay_task_detached (belay_context_get (), belay_close_now, self, free_close, NULL);
 }
 
@@ -285,6 +287,8 @@ belay_timeout (gint64 milliseconds)
   limit->klass = &timeout_class;
   atomic_init (&limit->deadline, belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000);
   belay_limit_push (fiber, limit);
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (limit, NULL);
   return (BelayTimeout *) limit;
 }
 
@@ -310,5 +314,7 @@ belay_shield (void)
   limit->klass = &shield_class;
   limit->shield = TRUE;
   belay_limit_push (fiber, limit);
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (limit, NULL);
   return (BelayShield *) limit;
 }

@@ -364,6 +364,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
         return fail_late (self, error);
       }
   while (G_UNLIKELY (!try_to_end (self)));
+  belay_leaks_let_go (self);
   if (self->closed != NULL)
     belay_future_settle (self->closed, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
 

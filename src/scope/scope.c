@@ -53,6 +53,7 @@ scope_class_abandon (gpointer data)
 
   if (!belay_context_is_gone (self->context))
     return;
+  belay_leaks_let_go (self);
   belay_spin_lock (&self->lock);
   has_children = belay_scope_count_children (self, 0) > 0;
   self->state = BELAY_SCOPE_CLOSED;
@@ -138,6 +139,8 @@ belay_scope_begin_at (const char *site)
       return NULL;
     }
   self = scope_alloc (fiber->context, site);
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (self, site);
   self->body = fiber;
   belay_limit_push (fiber, &self->limit);
   return self;
@@ -155,7 +158,11 @@ belay_scope_new_for (BelayContext *context, const char *site)
 BelayScope *
 belay_scope_new_at (const char *site)
 {
-  return scope_alloc (belay_context_get (), site);
+  BelayScope *self = scope_alloc (belay_context_get (), site);
+
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (self, site);
+  return self;
 }
 
 BelayScope *
@@ -238,6 +245,7 @@ belay_scope_unref (BelayScope *self)
         return;
       /* A mistake, but nothing leaks: it is closed after all, or by force. */
       g_critical ("the scope from %s was dropped without being closed", self->site != NULL ? self->site : "?");
+      belay_strict_end ("a scope that was dropped without being closed");
       atomic_store (&self->refs, 1);
       if (belay_context_is_gone (self->context))
         {
