@@ -260,7 +260,7 @@ static void
 tell (const Held *held, const char *how)
 {
   g_printerr ("belay: %s: a %s from %s, for %.1f s, by the fiber from %s\n", how, held->name,
-              held->site != NULL ? held->site : "?", (double) (belay_now () - held->since) / G_USEC_PER_SEC,
+              held->site != NULL ? held->site : "?", (double) MAX (belay_now () - held->since, 0) / G_USEC_PER_SEC,
               held->owner != NULL ? held->owner : "(none)");
 }
 
