@@ -197,7 +197,8 @@ run_work (gpointer data, GError **error)
   g_autoptr (GError) failure = NULL;
   gboolean ok = belay_check_result (work->func (work->data, &failure), &failure, "a function of belay_application_spawn()");
 
-  if (!ok)
+  /* That the application's end cancelled it is no failure. */
+  if (!ok && (work->application->work != NULL || !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
     print_failure (work->application, failure);
   return TRUE;
 }
