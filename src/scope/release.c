@@ -78,3 +78,27 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
     g_propagate_error (error, failure);
   return ok;
 }
+
+gboolean
+belay_release_await (BelayFiber *fiber, BelayFuture *future, const char *site)
+{
+  BelayStack *stack = fiber->stack;
+  gint64 until = belay_limit_release_deadline (fiber);
+
+  stack->fired = FALSE;
+  stack->wait_site = site;
+  if (!belay_future_add_waiter (future, &stack->waiter))
+    return TRUE;
+  for (;;)
+    {
+      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
+      if (stack->fired)
+        return TRUE;
+      if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
+        {
+          if (belay_future_remove_waiter (future, &stack->waiter))
+            return FALSE;
+          until = G_MAXINT64; /* it has just settled */
+        }
+    }
+}
