@@ -45,6 +45,16 @@ struct _BelayFiber
 
 enum { BELAY_WAIT_NONE, BELAY_WAIT_DEAF, BELAY_WAIT_INTERRUPTIBLE };
 
+/* What a fiber waits for, as the census tells it; beside each what `wait_object` is then. */
+enum
+{
+  BELAY_WAITS_FOR_TIME,     /* NULL */
+  BELAY_WAITS_FOR_FUTURE,   /* the BelayFuture */
+  BELAY_WAITS_FOR_CHILDREN, /* the BelayScope that it closes */
+  BELAY_WAITS_FOR_PERMIT,   /* the BelaySemaphore */
+  BELAY_WAITS_FOR_BODY      /* the BelayManager whose body runs */
+};
+
 /*
  * What a fiber needs while it runs. At the top of its stack, so an unstarted fiber costs its record alone; what each
  * switch and checkpoint touches is in the first cache line.
@@ -61,6 +71,7 @@ struct _BelayStack
   guint8       observed;        /* some limit has its `observed` set */
   guint8       timed;           /* the timer may be armed */
   guint8       allowed;         /* some limit has an allowance that has not begun */
+  guint8       wait_kind;       /* what it waits for, or did the last time: this, `wait_object`, and at which line */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
   BelayContext *context;
   BelayLimit   root;            /* as new while no fiber has the stack */
@@ -68,13 +79,34 @@ struct _BelayStack
   BelayTimer   timer;
   BelayItem    fired_item;      /* when it came from another thread */
   const char  *wait_site;
+  gpointer     wait_object;
   BelayStack  *next;            /* in the pool */
+  guint64      priority;        /* under a schedule */
+  BelayStack  *prev_of_all, *next_of_all; /* of the context, see census.c */
   char        *base;            /* lowest usable address, above the guard page */
   gsize        size;            /* from there up, this included */
   guint        valgrind_id;
 };
 
 #define BELAY_WARM_STACKS 16384 /* kept for the next fibers: 64 MiB */
+
+/* Says, before a wait, what it is for. */
+static inline void
+belay_stack_set_wait (BelayStack *stack, guint8 kind, gpointer object, const char *site)
+{
+  stack->wait_kind = kind;
+  stack->wait_object = object;
+  stack->wait_site = site;
+}
+
+/* --- census.c --- */
+typedef void (*BelayFiberFunc) (BelayFiber *fiber, gpointer data);
+/* At home: each fiber that has begun and not ended; and those of them that wait. @func must not run, start or end one. */
+void        belay_census_foreach         (BelayContext *context, BelayFiberFunc func, gpointer data);
+void        belay_census_foreach_waiting (BelayContext *context, BelayFiberFunc func, gpointer data);
+/* Of the stacks that a census goes through. */
+void        belay_census_add             (BelayStack *stack);
+void        belay_census_remove          (BelayStack *stack);
 
 /* --- stack.c --- */
 BelayStack *belay_stack_get    (BelayContext *context);
@@ -197,6 +229,13 @@ belay_limit_check (BelayFiber *fiber, const char *site, GError **error)
     return TRUE;
   return belay_limit_check_slow (fiber, site, error);
 }
+
+/*
+ * For tests: called at each checkpoint of any fiber, before that looks, with its line where that is known; it may cancel
+ * or expire what it likes. NULL: none. Set while no fiber runs on another thread.
+ */
+typedef void (*BelayProbeFunc) (BelayFiber *fiber, const char *site, gpointer data);
+void        belay_limit_set_probe (BelayProbeFunc func, gpointer data);
 
 /* The slow part of a check before something starts that is not waited for here: a shield hides all from that. */
 gboolean    belay_limit_may_start (BelayFiber *fiber, GError **error);

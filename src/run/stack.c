@@ -186,6 +186,7 @@ stack_new (BelayContext *context)
   stack->size = place.size;
   stack->context = context;
   context->n_stacks++;
+  belay_census_add (stack);
   belay_stack_prepare (stack);
 #ifdef HAVE_VALGRIND
   stack->valgrind_id = (guint) VALGRIND_STACK_REGISTER (stack->base, stack);
@@ -213,6 +214,7 @@ stack_free (BelayStack *stack)
   gsize size = stack->size;
 
   stack->context->n_stacks--;
+  belay_census_remove (stack);
   belay_coro_free (&stack->coro);
 #ifdef HAVE_VALGRIND
   VALGRIND_STACK_DEREGISTER (stack->valgrind_id);

@@ -187,7 +187,7 @@ belay_early_join (BelayScope *scope, BelayFiber *fiber)
 
   while (scope->early != NULL && belay_now () < until) /* it changes on this thread only */
     {
-      fiber->stack->wait_site = scope->site;
+      belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_CHILDREN, scope, scope->site);
       belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
     }
 }

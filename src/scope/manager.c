@@ -238,7 +238,7 @@ belay_manager_yield (BelayManager *self, gpointer value, GError **error)
   entered = g_steal_pointer (&self->entered);
   belay_promise_resolve_resource (entered, self);
   belay_promise_unref (entered);
-  fiber->stack->wait_site = "belay_manager_yield";
+  belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_BODY, self, "belay_manager_yield");
   while (!fiber->stack->fired)
     belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
 

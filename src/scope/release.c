@@ -86,7 +86,7 @@ belay_release_await (BelayFiber *fiber, BelayFuture *future, const char *site)
   gint64 until = belay_limit_release_deadline (fiber);
 
   stack->fired = FALSE;
-  stack->wait_site = site;
+  belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
   if (!belay_future_add_waiter (future, &stack->waiter))
     return TRUE;
   for (;;)

@@ -54,7 +54,7 @@ join (BelayScope *self, BelayFiber *fiber)
             return FALSE;
           until = G_MAXINT64;
         }
-      fiber->stack->wait_site = self->site;
+      belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_CHILDREN, self, self->site);
       belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
     }
   return TRUE;

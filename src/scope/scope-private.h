@@ -94,6 +94,10 @@ void        belay_resource_schedule_for (BelayContext *context, gpointer resourc
 void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 void        belay_resource_drop    (gpointer resource);
 
+/* --- describe.c --- */
+/* At the fiber's home, while it waits: "the fiber from a.c:12 waits at b.c:34 for …". */
+char       *belay_fiber_describe   (BelayFiber *fiber);
+
 /* --- release.c --- */
 typedef gboolean (*BelayReleaseFunc) (gpointer data, BelayReason reason, GError **error);
 /*

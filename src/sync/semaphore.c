@@ -239,7 +239,7 @@ acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error, const cha
   do
     {
       fiber->stack->fired = FALSE;
-      fiber->stack->wait_site = site;
+      belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_PERMIT, self, site);
       if (take_or_queue (self, &waiter))
         return TRUE;
       do
