@@ -40,7 +40,12 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
   belay_limit_init (&self.limit);
   self.limit.shield = TRUE;
   self.limit.owns = TRUE;
-  self.limit.allowance = timeout;
+  if (G_UNLIKELY (timeout == BELAY_COMMITTING))
+    self.limit.owns = BELAY_OWNS_COMMIT;
+  else if (timeout != G_MAXINT64)
+    self.limit.allowance = timeout;
+  else
+    atomic_init (&self.limit.deadline, atomic_load_explicit (&belay_hurry_instant, memory_order_relaxed));
   self.limit.expired = on_expired;
   belay_limit_push (fiber, &self.limit);
   ok = func (data, reason, &failure);
@@ -83,7 +88,7 @@ gboolean
 belay_release_await (BelayFiber *fiber, BelayFuture *future, const char *site)
 {
   BelayStack *stack = fiber->stack;
-  gint64 until = belay_limit_release_deadline (fiber);
+  gboolean bounded = TRUE;
 
   stack->fired = FALSE;
   belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
@@ -91,14 +96,14 @@ belay_release_await (BelayFiber *fiber, BelayFuture *future, const char *site)
     return TRUE;
   for (;;)
     {
-      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
+      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64);
       if (stack->fired)
         return TRUE;
-      if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
+      if (bounded && belay_limit_expire_release (fiber))
         {
           if (belay_future_remove_waiter (future, &stack->waiter))
             return FALSE;
-          until = G_MAXINT64; /* it has just settled */
+          bounded = FALSE; /* it has just settled */
         }
     }
 }

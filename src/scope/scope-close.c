@@ -44,14 +44,17 @@ belay_scope_leave (BelayScope *self, BelayTask *task)
 static gboolean
 join (BelayScope *self, BelayFiber *fiber)
 {
-  gint64 until = has_children (self) ? belay_limit_release_deadline (fiber) : G_MAXINT64;
+  gboolean bounded = TRUE;
 
   while (has_children (self)) /* that the last one goes, we see: it goes on this thread */
     {
+      gint64 until = bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64; /* it may have been drawn nearer */
+
       if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
         {
           if (self->body == NULL || self->children == NULL)
             return FALSE;
+          bounded = FALSE;
           until = G_MAXINT64;
         }
       belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_CHILDREN, self, self->site);
