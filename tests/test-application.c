@@ -187,9 +187,11 @@ no_free (gpointer data)
 static void
 on_activate_and_leave_job (GApplication *app, gpointer data)
 {
+  BelayFuture *job = belay_thread_run_owned (work_on, data, no_free, NULL);
+
   belay_run_set_drain_timeout (100);
-  belay_future_unref (belay_thread_run_owned (work_on, data, no_free, NULL));
   g_usleep (50000); /* it has begun */
+  belay_future_unref (job);
 }
 
 static int
