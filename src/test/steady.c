@@ -65,13 +65,13 @@ static gboolean
 check_steady (gpointer data, GError **error)
 {
   Steady *self = data;
-  guint pending = belay_get_n_pending (), descriptors;
+  guint pending = belay_get_n_pending (), descriptors = 0;
   gint64 bytes = 0;
 
   run_rounds (self, WARM_UP, pending);
-  descriptors = count_descriptors ();
   for (guint chance = 0; chance < CHANCES; chance++)
     {
+      descriptors = count_descriptors ();
       bytes = count_bytes ();
       run_rounds (self, ROUNDS, pending);
       bytes = count_bytes () - bytes;
