@@ -10,7 +10,7 @@
 #include "test/test-private.h"
 
 #define GRACE      3000 /* ms */
-#define OWN_FDS    2    /* GLib's and Belay's own, to wake the main context */
+#define OWN_FDS    3    /* GLib's and Belay's own, to wake the main context, and the signals' */
 
 static void
 count_context (BelayContext *context, gpointer data)
