@@ -65,6 +65,8 @@ close_entry (gpointer resource, BelayReason reason, gint64 timeout, GError **err
       return TRUE;
     case BELAY_TAG_SCOPE:
       ok = belay_scope_finish (resource, reason, error);
+      if (!ok)
+        belay_scope_hold_errors (resource, belay_fiber_self (), *error);
       belay_scope_unref (resource);
       return ok;
     default:
@@ -196,7 +198,7 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
     {
       if (entry->site != NULL)
         g_prefix_error (&error, "%s: ", entry->site);
-      belay_scope_add_error (self, error);
+      belay_scope_add_error (self, error, belay_attached_take (fiber, error), entry->site);
     }
   belay_piece_free (entry, sizeof *entry);
 }
