@@ -478,6 +478,66 @@ test_stale_grant (gpointer data, GError **error)
   return TRUE;
 }
 
+typedef struct
+{
+  BelayPromise *first, *second;
+  BelayScope   *scope;
+} Late;
+
+static gboolean
+resolve_second (gpointer data, GError **error)
+{
+  g_assert_true (belay_sleep (20, error));
+  belay_promise_resolve_int64 (((Late *) data)->second, 2);
+  return TRUE;
+}
+
+/* Its notice is on its way from another thread when the wait that it is for is cut short. */
+static gboolean
+wait_for_both (gpointer data, GError **error)
+{
+  Late *late = data;
+  gint64 value = 0;
+
+  {
+    belay_auto (BelayScope) scope = late->scope = belay_scope_begin ();
+
+    g_assert_true (belay_await_int64 (belay_promise_get_future (late->first), &value, error)); /* it was there, so it counts */
+    g_assert_cmpint (value, ==, 1);
+    g_assert_false (belay_checkpoint (NULL));
+    g_assert_false (belay_scope_close (&scope, NULL));
+  }
+  belay_future_unref (belay_spawn (resolve_second, late));
+  g_assert_true (belay_await_int64 (belay_promise_get_future (late->second), &value, error));
+  g_assert_cmpint (value, ==, 2);
+  return TRUE;
+}
+
+static gpointer
+resolve_first (gpointer data)
+{
+  belay_promise_resolve_int64 (((Late *) data)->first, 1);
+  return NULL;
+}
+
+static gboolean
+test_stale_notice (gpointer data, GError **error)
+{
+  for (int i = 0; i < 20; i++)
+    {
+      Late late = { belay_promise_new (), belay_promise_new (), NULL };
+      BelayFuture *waiting = belay_spawn (wait_for_both, &late);
+
+      g_assert_true (belay_sleep (1, error));
+      belay_scope_cancel (late.scope, "cut short");               /* looked at when this fiber waits, */
+      g_thread_join (g_thread_new ("late", resolve_first, &late)); /* and only then is the thread's notice taken */
+      g_assert_true (belay_await_ok (waiting, error));
+      belay_promise_unref (late.first);
+      belay_promise_unref (late.second);
+    }
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -492,6 +552,7 @@ main (int argc, char **argv)
   thing_add_test ("/races/5-deadline-that-is-moved-while-the-fiber-sleeps-is-dropped", test_deadline_moved);
   thing_add_test ("/races/6-cancellation-that-arrives-during-cleanup-is-swallowed", test_cancelled_in_cleanup);
   thing_add_test ("/races/7-stale-resume-value-surfaces-at-a-later-await", test_stale_value);
+  thing_add_test ("/races/7-stale-notice-surfaces-at-a-later-await", test_stale_notice);
   thing_add_test ("/races/7-stale-grant-surfaces-at-a-later-await", test_stale_grant);
   return g_test_run ();
 }

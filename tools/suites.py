@@ -286,6 +286,10 @@ def aarch64(name, everything):
     return count
 
 
+def mutants(name, everything):
+    return script(name, [SOURCE / 'tools' / 'mutate'], {})
+
+
 # name: (what it is, its function, only with --all)
 RUNS = {
     'gcc': ('gcc, plain', plain('gcc'), False),
@@ -297,6 +301,7 @@ RUNS = {
     'ucontext': ('gcc, switching by ucontext', plain('gcc', ['-Dswitch=ucontext']), True),
     'asan-clang': ('clang, AddressSanitizer, LeakSanitizer, UndefinedBehaviorSanitizer', sanitized('clang', 'address,undefined', 3), True),
     'aarch64': ('the switch on AArch64, in qemu', aarch64, True),
+    'mutants': ('known bugs, put in one at a time: the tests must find each', mutants, True),
     'numbers': ('a million fibers; sitesearch stopped again and again', numbers, True),
     'disk': ('sitesearch on a full disk', disk, True),
 }

@@ -17,4 +17,5 @@
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
+#include <belay/belay-lifespan.h>
 #undef BELAY_INSIDE

@@ -215,6 +215,8 @@ gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
  * counts as what is seen to its end.
  */
 gboolean belay_future_give_up       (BelayFuture *future, gboolean joining);
+/* Asks the work behind it to end, once, though the caller's interest stays. */
+void     belay_future_ask           (BelayFuture *future);
 /* A deaf reader's interest is as any other again. */
 void     belay_future_take_up       (BelayFuture *future);
 /* Frees a value that was never put into a future. */

@@ -390,6 +390,15 @@ belay_future_give_up (BelayFuture *future, gboolean joining)
 }
 
 void
+belay_future_ask (BelayFuture *future)
+{
+  if (future->on_cancel == NULL)
+    return;
+  belay_future_ref_writer (future);
+  ask_to_end (future);
+}
+
+void
 belay_future_take_up (BelayFuture *future)
 {
   atomic_fetch_add_explicit (&future->refs, 1 - BELAY_DEAF_UNIT, memory_order_relaxed);

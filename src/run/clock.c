@@ -51,6 +51,13 @@ belay_clock_set_virtual (gboolean is_virtual)
 }
 
 void
+belay_clock_start (gint64 when)
+{
+  belay_clock_virtual = TRUE;
+  atomic_store_explicit (&virtual_now, when, memory_order_relaxed);
+}
+
+void
 belay_clock_advance_to (gint64 when)
 {
   if (when > atomic_load_explicit (&virtual_now, memory_order_relaxed))

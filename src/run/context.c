@@ -33,6 +33,7 @@
  */
 #include "run/context.h"
 #include "run/fiber.h"
+#include "run/schedule.h"
 #include "run/spin.h"
 
 #include <errno.h>
@@ -164,34 +165,62 @@ take_remote (BelayContext *self)
     queue_remote (self, atomic_exchange_explicit (&self->remote, NULL, memory_order_acq_rel));
 }
 
-/* Any of the first items, by the seed: what the order is must not matter. */
-BelayItem *
-belay_context_pop_random (BelayContext *self)
-{
-  BelayItem *before = NULL, *item = self->head;
-  guint n = 0;
+/* --- choosing --- */
 
-  for (BelayItem *i = item; i != NULL && n < 16; i = i->next)
-    n++;
-  self->seed = self->seed * 1664525 + 1013904223;
-  if (self->seed == 0)
-    self->seed = 1;
-  for (guint skip = (self->seed >> 8) % n; skip > 0; skip--)
-    {
-      before = item;
-      item = item->next;
-    }
-  if (before == NULL)
-    {
-      self->head = item->next;
-    }
+BelayItem *
+belay_context_pop_chosen (BelayContext *self)
+{
+  if (has_remote (self) && belay_schedule_chance (self->schedule, 2))
+    take_remote (self);
+  return belay_schedule_pop (self);
+}
+
+void
+belay_context_set_schedule (BelayContext *self, BelaySchedule *schedule)
+{
+  g_clear_pointer (&self->schedule, belay_schedule_free);
+  self->schedule = schedule;
+}
+
+guint
+belay_chance (guint n)
+{
+  BelayContext *context = belay_thread.context;
+
+  return context != NULL && context->schedule != NULL ? belay_schedule_chance (context->schedule, n) : 0;
+}
+
+typedef struct
+{
+  BelayTimer    timer;
+  BelayContext *context;
+  BelayItem    *item;
+} Late;
+
+static void
+on_late (BelayTimer *timer)
+{
+  Late *late = (Late *) timer;
+
+  late->context->n_late--;
+  if (belay_context_is_gone (late->context))
+    run_as_orphan (late->item);
   else
-    {
-      before->next = item->next;
-      if (self->tail == item)
-        self->tail = before;
-    }
-  return item;
+    belay_context_push_local (late->context, late->item);
+  belay_context_unref (late->context);
+  g_free (late);
+}
+
+void
+belay_context_push_late (BelayContext *self, BelayItem *item)
+{
+  Late *late = g_new0 (Late, 1);
+
+  late->timer.fire = on_late;
+  late->context = belay_context_ref (self);
+  late->item = item;
+  self->n_late++;
+  belay_timer_arm (self, &late->timer, belay_now () + 1000 * (1 + (gint64) belay_schedule_chance (self->schedule, 10)));
 }
 
 /* --- spinning --- */
@@ -252,7 +281,7 @@ context_prepare (GSource *source, int *timeout)
           self->was_idle = FALSE;
           *timeout = 1; /* whoever lets the clock go on wakes nobody */
         }
-      else if (!belay_context_has_jobs (self))
+      else if (!belay_context_has_jobs (self) || self->n_late > 0)
         {
           /* The clock jumps when a whole turn of the main loop found nothing else to do. */
           if (self->was_idle)
@@ -480,7 +509,8 @@ context_new (GMainContext *main_context)
     }
   atomic_init (&self->refs, 1);
   self->main_context = main_context;
-  self->seed = belay_context_seed;
+  if (belay_context_seed != 0)
+    self->schedule = belay_schedule_new (belay_context_seed, FALSE);
   ((ContextSource *) source)->context = self;
   g_source_set_static_name (source, "Belay");
   g_source_set_can_recurse (source, TRUE);
@@ -584,6 +614,7 @@ context_drop (BelayContext *self, guint64 what)
   belay_stacks_free (self);
   belay_limits_free (self);
   g_clear_pointer (&self->timers, g_free);
+  g_clear_pointer (&self->schedule, belay_schedule_free);
   if (self->n_stacks > 0) /* fibers are suspended there for ever; what wakes them must find it gone */
     return;
   g_mutex_lock (&contexts_lock);

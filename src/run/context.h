@@ -57,7 +57,8 @@ struct _BelayContext
   guint        n_timers, timers_size;
   gboolean     sit_out;       /* the budget was spent: others go first for one turn */
   gboolean     was_idle;      /* nothing was ready at the last prepare (virtual clock) */
-  guint32      seed;          /* not 0: the next to run is chosen by chance, from this seed */
+  struct _BelaySchedule *schedule; /* NULL: first come, first served; else this chooses who is next, see schedule.c */
+  guint        n_late;        /* items that wait for their while, see belay_context_push_late() */
   gpointer     limits;        /* spare limits, see limit.c */
   gpointer     detached;      /* the scope of what nobody owns, see scope/scope.c */
   int          n_detached;    /* fibers that no scope owns, such as scheduled releases: started here, less all that ended */
@@ -101,6 +102,8 @@ void          belay_timers_fire          (BelayContext *context);
 /* clock.c */
 extern gboolean belay_clock_virtual;
 void          belay_clock_set_virtual    (gboolean is_virtual);
+/* Makes it virtual and says what the time is, though it be earlier: no timer may be armed. */
+void          belay_clock_start        (gint64 when);
 void          belay_clock_advance_to     (gint64 when);
 /* Work outside the library that a virtual clock stands still for: 1 when it begins, -1 when it has ended. */
 void          belay_clock_hold           (int n);
@@ -148,7 +151,13 @@ belay_context_has_jobs (BelayContext *context)
   return atomic_load_explicit (&context->refs, memory_order_relaxed) >= BELAY_CONTEXT_JOB;
 }
 
-BelayItem *belay_context_pop_random (BelayContext *context);
+BelayItem *belay_context_pop_chosen (BelayContext *context);
+/* At home, while nothing runs: (transfer full). */
+void       belay_context_set_schedule (BelayContext *context, struct _BelaySchedule *schedule);
+/* Where more than one thing may happen, which: 0, the usual, or under a schedule one of 0 to n - 1. */
+guint      belay_chance            (guint n);
+/* At home: queues it in some while. Only under a schedule. */
+void       belay_context_push_late (BelayContext *context, BelayItem *item);
 
 /* From any thread: an item that runs then is an orphan, and only gives back what it holds. */
 static inline gboolean
@@ -174,8 +183,8 @@ belay_context_pop (BelayContext *context)
 
   if (G_UNLIKELY (item == NULL))
     return NULL;
-  if (G_UNLIKELY (context->seed != 0))
-    return belay_context_pop_random (context);
+  if (G_UNLIKELY (context->schedule != NULL))
+    return belay_context_pop_chosen (context);
   context->head = item->next;
   return item;
 }

@@ -31,6 +31,7 @@
  *      stack up, and the level that gets control back, clear it.
  */
 #include "run/fiber.h"
+#include "run/schedule.h"
 
 #define FIBER_OF(i) ((BelayFiber *) ((char *) (i) - G_STRUCT_OFFSET (BelayFiber, item)))
 #define STACK_OF(p, member) ((BelayStack *) ((char *) (p) - G_STRUCT_OFFSET (BelayStack, member)))
@@ -101,7 +102,7 @@ peek_fiber (BelayContext *context)
 {
   BelayItem *item = context->head;
 
-  if (item == NULL || item->run != NULL || context->slice <= 0 || context->seed != 0)
+  if (item == NULL || item->run != NULL || context->slice <= 0 || context->schedule != NULL)
     return NULL;
   return FIBER_OF (item);
 }
@@ -199,6 +200,8 @@ belay_fiber_resume (BelayContext *context, BelayItem *item)
       if (stack->coro.sp == NULL)
         belay_coro_init (&stack->coro, stack->base, (gsize) ((char *) stack - stack->base), run_fibers);
       bind_stack (self, stack);
+      if (G_UNLIKELY (context->schedule != NULL))
+        stack->priority = belay_schedule_get_chosen (context->schedule);
     }
   context->current = self;
   belay_coro_switch (&context->level->coro, &self->stack->coro);

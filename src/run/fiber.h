@@ -83,6 +83,7 @@ struct _BelayStack
   const char  *wait_site;
   gpointer     wait_object;
   BelayStack  *next;            /* in the pool */
+  guint64      priority;        /* under a schedule */
   BelayStack  *prev_of_all, *next_of_all; /* of the context, see census.c */
   char        *base;            /* lowest usable address, above the guard page */
   gsize        size;            /* from there up, this included */
@@ -245,6 +246,13 @@ belay_limit_check (BelayFiber *fiber, const char *site, GError **error)
     return TRUE;
   return belay_limit_check_slow (fiber, site, error);
 }
+
+/*
+ * For tests: called at each checkpoint of any fiber, before that looks, with its line where that is known; it may cancel
+ * or expire what it likes. NULL: none. Set while no fiber runs on another thread.
+ */
+typedef void (*BelayProbeFunc) (BelayFiber *fiber, const char *site, gpointer data);
+void        belay_limit_set_probe (BelayProbeFunc func, gpointer data);
 
 /* The slow part of a check before something starts that is not waited for here: a shield hides all from that. */
 gboolean    belay_limit_may_start (BelayFiber *fiber, GError **error);

@@ -310,10 +310,25 @@ belay_serial_get_n_waiting (BelaySerial *self)
 
 /* --- under the virtual clock: a serial's jobs in their order, any other as the queue gives it --- */
 
+/*
+ * Under a schedule as on a worker: the thread is no context's meanwhile, so that what becomes known reaches its context
+ * as it does from another thread, in a while.
+ */
+static void
+run_as_worker (Job *self)
+{
+  BelayThread outer = belay_thread;
+
+  if (outer.context != NULL && outer.context->schedule != NULL)
+    belay_thread = (BelayThread) { .current = &belay_no_fiber };
+  job_run (self);
+  belay_thread = outer;
+}
+
 static void
 run_simulated (BelayItem *item)
 {
-  job_run ((Job *) ((char *) item - G_STRUCT_OFFSET (Job, item)));
+  run_as_worker ((Job *) ((char *) item - G_STRUCT_OFFSET (Job, item)));
 }
 
 /* The turn of a serial's first job, which need not be the one that was given with it. */
@@ -331,9 +346,19 @@ run_turn (BelayItem *item)
   Job *job = serial_pop (self->serial);
 
   if (job != NULL) /* a worker may have run it: jobs given by a thread without a queue are not simulated */
-    job_run (job);
+    run_as_worker (job);
   belay_serial_unref (self->serial);
   g_free (self);
+}
+
+/* The clock may go on before a job's turn comes. */
+static void
+push_simulated (BelayItem *item)
+{
+  if (belay_chance (4) == 3)
+    belay_context_push_late (belay_thread.context, item);
+  else
+    belay_context_push_local (belay_thread.context, item);
 }
 
 static void
@@ -345,7 +370,7 @@ simulate (Job *self)
   if (serial == NULL)
     {
       self->item.run = run_simulated;
-      belay_context_push_local (belay_thread.context, &self->item);
+      push_simulated (&self->item);
       return;
     }
   g_mutex_lock (&serial->lock);
@@ -354,7 +379,7 @@ simulate (Job *self)
   turn = g_new (Turn, 1);
   turn->item.run = run_turn;
   turn->serial = belay_serial_ref (serial);
-  belay_context_push_local (belay_thread.context, &turn->item);
+  push_simulated (&turn->item);
 }
 
 static BelayFuture *

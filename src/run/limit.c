@@ -26,6 +26,8 @@
 #include "run/fiber.h"
 
 atomic_uint belay_limit_epoch = 1;
+static BelayProbeFunc probe;
+static gpointer probe_data;
 
 /* Over 0 in one step: nobody may see it, since a fiber that should look would find that it has. */
 static inline void
@@ -37,6 +39,21 @@ advance_epoch (void)
     next = epoch != G_MAXUINT ? epoch + 1 : 1;
   while (!atomic_compare_exchange_weak_explicit (&belay_limit_epoch, &epoch, next, memory_order_acq_rel,
                                                  memory_order_relaxed));
+}
+
+void
+belay_limit_set_probe (BelayProbeFunc func, gpointer data)
+{
+  probe = func;
+  probe_data = data;
+  advance_epoch (); /* whoever has looked looks again */
+}
+
+/* What a fiber remembers that has looked now. While there is a probe each checkpoint must look, so it remembers nothing. */
+static inline guint
+epoch_to_remember (guint epoch)
+{
+  return G_LIKELY (probe == NULL) ? epoch : 0;
 }
 
 static BelayLimit *look (BelayStack *stack);
@@ -62,7 +79,7 @@ belay_limit_push (BelayFiber *fiber, BelayLimit *limit)
         }
       else
         {
-          stack->epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_acquire);
+          stack->epoch = epoch_to_remember (atomic_load_explicit (&belay_limit_epoch, memory_order_acquire));
         }
     }
   else if (G_UNLIKELY (limit->shield || atomic_load_explicit (&limit->cancelled, memory_order_relaxed)))
@@ -213,7 +230,7 @@ look (BelayStack *stack)
       least = MIN (least, atomic_load_explicit (&limit->deadline, memory_order_acquire));
     }
   stack->deadline = least;
-  stack->epoch = epoch;
+  stack->epoch = epoch_to_remember (epoch);
   return NULL;
 }
 
@@ -265,6 +282,8 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
   BelayLimit *limit;
   gint64 now = 0;
 
+  if (G_UNLIKELY (probe != NULL))
+    probe (fiber, site, probe_data);
   if (G_UNLIKELY (stack->allowed))
     now = begin_allowances (fiber);
   limit = look (stack);

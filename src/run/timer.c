@@ -3,7 +3,7 @@
  * The timers of a context: a binary heap by the instant, which lies in an array from place 1 on. Each timer knows its
  * place, so it can be taken out from the middle. All of it belongs to the home thread.
  */
-#include "run/context.h"
+#include "run/schedule.h"
 
 static inline void
 put_timer (BelayContext *self, guint place, BelayTimer *timer)
@@ -75,7 +75,7 @@ belay_timers_fire (BelayContext *self)
   now = belay_now ();
   while (self->n_timers > 0 && self->timers[1]->when <= now)
     {
-      BelayTimer *timer = self->timers[1];
+      BelayTimer *timer = G_LIKELY (self->schedule == NULL) ? self->timers[1] : belay_schedule_pick_timer (self);
 
       belay_timer_disarm (self, timer);
       timer->fire (timer);
