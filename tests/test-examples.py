@@ -10,15 +10,21 @@ when that is not 0. Sleeping examples cost no time: they run by a virtual clock.
 
 import difflib
 import os
+import re
 import subprocess
 import sys
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'examples')
 
+# A line of a source, in an error: where the source is depends on where it was built.
+LINE = re.compile(r'\([^()\s]*/([\w.-]+\.c:\d+)\)')
+
 # Examples that are run with an argument, too: (program, arguments, file with what it prints).
 WITH_ARGUMENTS = [
     # Opens, but cannot be read: an I/O error.
     ('scenarios/s06-file', ['/proc/self/mem'], 'scenarios/s06-file.unreadable.expected'),
+    # A part that does not start.
+    ('scenarios/s07-lifespan', ['broken'], 'scenarios/s07-lifespan.broken.expected'),
 ]
 
 
@@ -36,7 +42,7 @@ def run(path, arguments):
     environment = {**os.environ, 'BELAY_DEBUG': 'virtual-clock', 'G_DEBUG': 'fatal-criticals', 'LC_ALL': 'C.UTF-8'}
     done = subprocess.run([path, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=60)
-    text = done.stdout.decode(errors='replace')
+    text = LINE.sub(r'(\1)', done.stdout.decode(errors='replace'))
     return text + f'exit status {done.returncode}\n' if done.returncode else text
 
 

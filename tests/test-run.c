@@ -37,7 +37,15 @@ lamp_close (gpointer data, BelayReason reason, GError **error)
   return TRUE;
 }
 
-static const BelayPlainClass lamp_class = BELAY_PLAIN_CLASS ("Lamp", lamp_close, g_free);
+static void
+lamp_abandon (gpointer data)
+{
+  say ("!");
+  say (((Lamp *) data)->name);
+  say ("\n");
+}
+
+static const BelayPlainClass lamp_class = { BELAY_PLAIN_TAG, "Lamp", lamp_close, NULL, lamp_abandon, g_free };
 BELAY_DEFINE_AUTO (Lamp)
 
 static Lamp *
@@ -120,6 +128,15 @@ slow_release (gpointer data, GError **error)
 
   say ("ready\n");
   return a != NULL && belay_sleep (60000, error);
+}
+
+static gboolean
+block (gpointer data, GError **error)
+{
+  say ("ready\n");
+  while (belay_run_get_signal () >= 0)
+    g_usleep (G_USEC_PER_SEC);
+  return TRUE;
 }
 
 /* The signal comes while a release is under way. */
@@ -266,6 +283,7 @@ scenario (const char *name)
     { "ignore", wait_and_succeed, NULL },
     { "child", wait_with_child, NULL },
     { "slow", slow_release, NULL },
+    { "blocked", block, NULL },
     { "in-release", signal_in_release, NULL },
     { "pending", leave_pending, NULL },
     { "undrained", leave_undrained, NULL },
@@ -490,13 +508,26 @@ test_second_signal (void)
 
   start (&same, "slow", (const int[]) { SIGINT, SIGINT, 0 });
   assert_exit (&same, 130);
-  g_assert_cmpstr (same.out, ==, "ready\ncancelled:");
-  g_assert_cmpfloat (same.seconds, <, 3);
+  g_assert_cmpstr (same.out, ==, "ready\ncancelled:!a\n"); /* forced, when its time was up, and not just forgotten */
+  g_assert_cmpfloat (same.seconds, >, 0.5);
+  g_assert_cmpfloat (same.seconds, <, 30);
   start (&other, "slow", (const int[]) { SIGINT, SIGTERM, 0 });
-  assert_exit (&other, 143);
+  assert_exit (&other, 130); /* the first is what it ended for */
   start (&one, "slow", (const int[]) { SIGINT, 0 });
   assert_exit (&one, 130);
   g_assert_cmpstr (one.out, ==, "ready\ncancelled:a\n");
+}
+
+static void
+test_third_signal (void)
+{
+  g_auto (Result) result = { 0 }, blocked = { 0 };
+
+  start (&result, "slow", (const int[]) { SIGINT, SIGINT, SIGTERM, 0 });
+  assert_exit (&result, 143);
+  g_assert_cmpstr (result.out, ==, "ready\ncancelled:");
+  start (&blocked, "blocked", (const int[]) { SIGINT, SIGINT, SIGTERM, 0 });
+  assert_exit (&blocked, 143);
 }
 
 static void
@@ -532,12 +563,12 @@ test_undrained (void)
   finish (&result, NULL);
   finish (&failed, NULL);
   assert_exit (&result, 70);
-  g_assert_nonnull (strstr (result.err, "did not end"));
+  g_assert_nonnull (strstr (result.err, "belay: not drained: opening a resource from "));
   g_assert_cmpfloat (result.seconds, >, 5);
   g_assert_cmpfloat (result.seconds, <, 40);
   assert_exit (&failed, 1); /* what failed first is what counts */
   g_assert_nonnull (strstr (failed.err, "no such page"));
-  g_assert_nonnull (strstr (failed.err, "did not end"));
+  g_assert_nonnull (strstr (failed.err, "belay: not drained: opening a resource from "));
 }
 
 /* The first signal that comes in the drain hurries it, and is in the status. */
@@ -548,14 +579,14 @@ test_signal_in_drain (void)
 
   start (&job, "drain-job", (const int[]) { SIGINT, 0 });
   assert_exit (&job, 130);
-  g_assert_cmpfloat (job.seconds, <, 3);
-  g_assert_nonnull (strstr (job.err, "did not end"));
+  g_assert_cmpfloat (job.seconds, <, 4);
+  g_assert_nonnull (strstr (job.err, "belay: not drained: a job on a worker from "));
   start (&release, "drain-release", (const int[]) { SIGTERM, 0 });
   assert_exit (&release, 143);
   g_assert_cmpstr (release.out, ==, "off:ready\na\n"); /* was not cut short */
   g_assert_cmpstr (release.err, ==, "");
-  start (&two, "drain-job", (const int[]) { SIGINT, SIGTERM, 0 });
-  assert_exit (&two, 143); /* the second ends it at once */
+  start (&two, "drain-job", (const int[]) { SIGINT, SIGINT, SIGTERM, 0 });
+  assert_exit (&two, 143); /* the third ends it at once */
 }
 
 static void
@@ -599,6 +630,7 @@ main (int argc, char **argv)
   g_test_add_func ("/run/L49-signal-reaches-children", test_signal_reaches_children);
   g_test_add_func ("/run/L6-signal-in-a-release", test_signal_in_release);
   g_test_add_func ("/run/L49-second-signal", test_second_signal);
+  g_test_add_func ("/run/L49-third-signal", test_third_signal);
   g_test_add_func ("/run/signals-are-given-back", test_handlers_removed);
   g_test_add_func ("/run/L50-drain", test_drain);
   g_test_add_func ("/run/L50-undrained-is-reported", test_undrained);

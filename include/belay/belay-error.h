@@ -23,6 +23,7 @@ G_BEGIN_DECLS
  * @BELAY_ERROR_NO_STACK: the system gave no memory for one more stack
  * @BELAY_ERROR_MISUSE: a mistake of the program, reported with g_critical() too
  * @BELAY_ERROR_FAILED: anything else
+ * @BELAY_ERROR_FORKED: this process is a forked child, in which nothing of the parent's can go on
  */
 typedef enum
 {
@@ -32,7 +33,8 @@ typedef enum
   BELAY_ERROR_NO_FIBER,
   BELAY_ERROR_NO_STACK,
   BELAY_ERROR_MISUSE,
-  BELAY_ERROR_FAILED
+  BELAY_ERROR_FAILED,
+  BELAY_ERROR_FORKED
 } BelayError;
 
 BELAY_AVAILABLE_IN_1_0 GQuark belay_error_quark (void);

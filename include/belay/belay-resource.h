@@ -120,6 +120,12 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_resource_future (gpointer resource) BE
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open (BelayValueFunc func, gpointer data) BELAY_USE_RESULT;
 
+/* The twin that takes the site; the name above is a macro that adds it. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open_at (BelayValueFunc func, gpointer data, const char *site) BELAY_USE_RESULT;
+#ifndef __GI_SCANNER__
+#define belay_open(func, data) belay_open_at ((func), (data), BELAY_SITE)
+#endif
+
 /* How many releases and detached jobs are under way in the whole program. The end of belay_run() waits for them. */
 BELAY_AVAILABLE_IN_1_0 guint belay_get_n_pending (void);
 

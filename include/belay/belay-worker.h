@@ -71,6 +71,32 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_serial_run_owned (BelaySerial *serial,
 /* How many jobs wait, not counting the one that runs. */
 BELAY_AVAILABLE_IN_1_0 guint        belay_serial_get_n_waiting (BelaySerial *serial);
 
+/* The twins that take the site; the names above are macros that add it. */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_thread_run_at       (BelayFunc func, gpointer data, const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_thread_run_value_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy,
+                                                               const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_thread_run_owned_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data,
+                                                               GDestroyNotify destroy, const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_serial_run_at       (BelaySerial *serial, BelayFunc func, gpointer data,
+                                                               const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_serial_run_value_at (BelaySerial *serial, BelayValueFunc func, gpointer data,
+                                                               GDestroyNotify destroy, const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_serial_run_owned_at (BelaySerial *serial, BelayValueFunc func, gpointer data,
+                                                               GDestroyNotify destroy_data, GDestroyNotify destroy,
+                                                               const char *site) BELAY_USE_RESULT;
+
+#ifndef __GI_SCANNER__
+#define belay_thread_run(func, data)                         belay_thread_run_at ((func), (data), BELAY_SITE)
+#define belay_thread_run_value(func, data, destroy)          belay_thread_run_value_at ((func), (data), (destroy), BELAY_SITE)
+#define belay_thread_run_owned(func, data, free_data, destroy) \
+  belay_thread_run_owned_at ((func), (data), (free_data), (destroy), BELAY_SITE)
+#define belay_serial_run(serial, func, data)                 belay_serial_run_at ((serial), (func), (data), BELAY_SITE)
+#define belay_serial_run_value(serial, func, data, destroy) \
+  belay_serial_run_value_at ((serial), (func), (data), (destroy), BELAY_SITE)
+#define belay_serial_run_owned(serial, func, data, free_data, destroy) \
+  belay_serial_run_owned_at ((serial), (func), (data), (free_data), (destroy), BELAY_SITE)
+#endif
+
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelaySerial, belay_serial_unref)
 
 G_END_DECLS

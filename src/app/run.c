@@ -2,36 +2,37 @@
 /*
  * belay_run: a whole program.
  *
- * The work is a fiber of the default context. The first SIGINT or SIGTERM cancels it, and it unwinds: its guards release
- * in order, nothing is cut short. A second signal ends the process at once. When the work has ended, releases and
- * detached work that are still under way are drained, for DRAIN at most. A first signal that comes in the drain finds
- * the work cancelled already, so to speak: what is left gets HURRY more. What has not ended then is counted on
- * stderr, and in the status.
+ * The work is a fiber of the default context. When it has ended, releases and detached work that are still under way are
+ * drained (drain.c), for a time at most. What has not ended then is told on stderr, and in the status.
  *
- * One run at a time, on the thread that owns the default context.
+ * Signals, SIGINT and SIGTERM alike, escalate, whatever the program is doing:
+ *   1. The first cancels the work, and it unwinds: its guards release in order, within their own bounds.
+ *   2. The second shortens the bounds: no release, under way or to come, in whatever context, goes on for more than
+ *      HURRY from then; those that do are forced, and the unwinding goes on.
+ *   3. The third ends the process at once.
+ * In the drain there is no work left to cancel, so a first one hurries already.
+ *
+ * One run at a time, on the thread that owns the default context; never in a forked child.
  */
+#include "app/drain.h"
+#include "app/signals.h"
 #include "scope/scope-private.h"
 
 #include <errno.h>
-#include <glib-unix.h>
-#include <stdio.h>
-#include <unistd.h>
+#include <signal.h>
 
-#define DRAIN 10 /* seconds */
-#define HURRY 1
+#define HURRY G_USEC_PER_SEC
+#define SLACK (G_USEC_PER_SEC / 4) /* for what is forced at the very end of that to be seen to its end */
 
 typedef struct
 {
-  GMainLoop  *main_loop;
-  BelayTask  *task;
-  GSource    *limit;     /* of the drain */
-  gint64      drain;     /* when that began */
-  int         signal;    /* the first that came */
-  gboolean    ended;     /* the work */
-  gboolean    timed_out; /* the drain */
+  GMainLoop *main_loop;
+  BelayTask *task;
+  gboolean   ended; /* the work */
 } Run;
 
 static int exit_status = -1;
+static gint64 drain_timeout = 10000; /* ms */
 
 void
 belay_run_set_exit_status (int status)
@@ -40,72 +41,42 @@ belay_run_set_exit_status (int status)
   exit_status = status;
 }
 
-static gboolean
-on_signal (Run *self, int number)
+void
+belay_run_set_drain_timeout (gint64 milliseconds)
 {
-  g_autofree char *reason = g_strdup_printf ("interrupted by %s", number == SIGINT ? "SIGINT" : "SIGTERM");
+  drain_timeout = milliseconds;
+}
 
-  if (self->signal != 0)
-    _exit (128 + number);
-  self->signal = number;
+int
+belay_run_get_signal (void)
+{
+  return belay_signals_first ();
+}
+
+static void
+hurry (void)
+{
+  if (atomic_load (&belay_hurry_instant) == G_MAXINT64)
+    belay_hurry (belay_now () + HURRY);
+  belay_drain_hurry (HURRY + SLACK);
+}
+
+static void
+on_signal (int nth, gpointer data)
+{
+  Run *self = data;
+  g_autofree char *reason = g_strdup_printf ("interrupted by %s", belay_signals_first () == SIGINT ? "SIGINT" : "SIGTERM");
+
   if (!self->ended)
     belay_fiber_cancel (&self->task->fiber, reason);
-  else if (self->limit != NULL)
-    g_source_set_ready_time (self->limit, MIN (self->drain + DRAIN * G_USEC_PER_SEC,
-                                               g_get_monotonic_time () + HURRY * G_USEC_PER_SEC));
-  return G_SOURCE_CONTINUE;
-}
-
-static gboolean
-on_sigint (gpointer data)
-{
-  return on_signal (data, SIGINT);
-}
-
-static gboolean
-on_sigterm (gpointer data)
-{
-  return on_signal (data, SIGTERM);
-}
-
-static gboolean
-on_drain_timeout (gpointer data)
-{
-  ((Run *) data)->timed_out = TRUE;
-  return G_SOURCE_REMOVE;
+  if (nth > 1 || self->ended)
+    hurry ();
 }
 
 static const char *
 program_name (void)
 {
   return g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name;
-}
-
-static gboolean
-is_drained (BelayContext *context)
-{
-  return belay_get_n_pending () == 0 && !belay_context_has_items (context);
-}
-
-/* How many seconds were not enough; 0 when nothing is left. */
-static guint
-drain (Run *self)
-{
-  BelayContext *context = belay_context_get_for_main (NULL);
-  guint seconds;
-
-  if (is_drained (context))
-    return 0;
-  self->drain = g_get_monotonic_time ();
-  self->limit = g_timeout_source_new_seconds (DRAIN);
-  g_source_set_callback (self->limit, on_drain_timeout, self, NULL);
-  g_source_attach (self->limit, NULL);
-  while (!is_drained (context) && !self->timed_out)
-    g_main_context_iteration (NULL, TRUE);
-  g_source_destroy (self->limit);
-  g_clear_pointer (&self->limit, g_source_unref);
-  seconds = (guint) ((g_get_monotonic_time () - self->drain + G_USEC_PER_SEC / 2) / G_USEC_PER_SEC);
-  return belay_get_n_pending () == 0 ? 0 : MAX (seconds, 1);
 }
 
 typedef struct
@@ -130,10 +101,15 @@ belay_run (BelayFunc func, gpointer data)
   End end = { .waiter = { .notify = on_end }, .run = &self };
   g_autoptr (BelayFuture) future = NULL;
   g_autoptr (GError) error = NULL;
-  guint sigint, sigterm, seconds;
+  guint n_left;
   int status;
 
   g_return_val_if_fail (func != NULL, 1);
+  if (belay_forked ())
+    {
+      g_critical ("belay_run: this process was forked from one that uses Belay: only exec() or _exit() may follow");
+      return 1;
+    }
   if (belay_in_fiber ())
     {
       g_critical ("belay_run: called in a fiber, whose main loop is running already");
@@ -142,29 +118,27 @@ belay_run (BelayFunc func, gpointer data)
 
   self.main_loop = g_main_loop_new (NULL, FALSE);
   self.task = belay_task_new (belay_context_get_for_main (NULL), NULL, func, NULL, data, NULL, NULL, "belay_run");
+  self.task->root = TRUE;
   future = &self.task->fiber.future;
-  sigint = g_unix_signal_add (SIGINT, on_sigint, &self);
-  sigterm = g_unix_signal_add (SIGTERM, on_sigterm, &self);
+  belay_signals_begin (on_signal, &self);
   belay_task_start_detached (self.task);
   if (belay_future_add_waiter (future, &end.waiter))
     g_main_loop_run (self.main_loop);
 
   status = belay_future_check (future, &error) ? MAX (exit_status, 0) : exit_status > 0 ? exit_status : 1;
-  if (self.signal == 0 && error != NULL)
+  if (belay_signals_first () == 0 && error != NULL)
     g_printerr ("%s: %s\n", program_name (), error->message);
-  seconds = drain (&self);
-  if (seconds > 0)
-    {
-      g_printerr ("%s: %u releases or detached jobs did not end within %u second%s\n", program_name (),
-                  belay_get_n_pending (), seconds, seconds > 1 ? "s" : "");
-      if (status == 0)
-        status = 70; /* EX_SOFTWARE */
-    }
-  if (self.signal != 0) /* until the very end */
-    status = 128 + self.signal;
+  if (belay_signals_first () != 0 && atomic_load (&belay_hurry_instant) != G_MAXINT64)
+    n_left = belay_drain (MIN ((guint64) drain_timeout, (HURRY + SLACK) / 1000)); /* it was told twice */
+  else
+    n_left = belay_drain (drain_timeout);
+  if (n_left > 0 && status == 0)
+    status = 70; /* EX_SOFTWARE */
+  if (belay_signals_first () != 0) /* until the very end */
+    status = 128 + belay_signals_first ();
   exit_status = -1; /* the next run has one of its own */
-  g_source_remove (sigint);
-  g_source_remove (sigterm);
+  belay_signals_end ();
+  belay_hurry (G_MAXINT64);
   g_main_loop_unref (self.main_loop);
   return status;
 }

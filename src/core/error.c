@@ -50,6 +50,8 @@ belay_sink_error (const GError *error, const char *what, const char *site)
 gboolean
 belay_fail_no_fiber (const char *function, GError **error)
 {
+  if (belay_forked ())
+    return belay_fail_forked (function, error);
   g_critical ("%s: waits, so it must be called in a fiber", function);
   g_set_error (error, BELAY_ERROR, BELAY_ERROR_NO_FIBER, "%s was called outside a fiber", function);
   return FALSE;

@@ -108,6 +108,26 @@ typedef struct
 extern __thread BelayThread belay_thread __attribute__ ((tls_model ("initial-exec")));
 extern struct _BelayFiber *belay_no_fiber; /* always NULL */
 
+/* What is not as usual; see unusual.c. 0 in most programs. */
+enum
+{
+  BELAY_UNUSUAL_FORKED = 1 << 0, /* this is a forked child: nothing of the parent's may be touched */
+  BELAY_UNUSUAL_LEAKS  = 1 << 1  /* what is held is written down */
+};
+extern guint belay_unusual;
+/* Before anything is begun. */
+void belay_unusual_init (void);
+/* FALSE and an error in a forked child. */
+gboolean belay_fail_forked (const char *what, GError **error);
+/* In a forked child, what has run on the parent's behalf has returned: there is nowhere to go back to. */
+void belay_end_forked (const char *what) G_GNUC_NORETURN;
+
+static inline gboolean
+belay_forked (void)
+{
+  return G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_FORKED) != 0);
+}
+
 /*
  * Around calls of functions that must not wait, since this thread is in the middle of something: they run as outside
  * of a fiber, so that a wait is refused and guards schedule their release.

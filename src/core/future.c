@@ -316,7 +316,7 @@ report_unseen (BelayFuture *future)
 static void
 ask_once (BelayFuture *future)
 {
-  if (belay_future_status (future) != BELAY_STATE_PENDING ||
+  if (belay_future_status (future) != BELAY_STATE_PENDING || belay_forked () ||
       (atomic_fetch_or (&future->flags, BELAY_FUTURE_ASKED) & (BELAY_FUTURE_ASKED | BELAY_FUTURE_CLOSED)) != 0)
     return;
   future->on_cancel (future->cancel_data);

@@ -168,7 +168,7 @@ static void
 state_abandon (State *self)
 {
   if (state_step (self, PHASE_OPEN, PHASE_ABANDONED) || state_step (self, PHASE_CLOSING, PHASE_ABANDONED))
-    belay_detach (self->queue, end_job, state_ref (self), state_unref);
+    belay_detach ("the end of a BelayFile by force", self->queue, end_job, state_ref (self), state_unref);
 }
 
 /* --- opening --- */

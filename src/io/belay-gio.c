@@ -122,7 +122,7 @@ close_discarding (gpointer stream, GError **error)
 static void
 discard_stream (gpointer stream)
 {
-  belay_detach (NULL, close_discarding, stream, g_object_unref);
+  belay_detach ("the close of a stream that nobody took", NULL, close_discarding, stream, g_object_unref);
 }
 
 static void

@@ -17,12 +17,22 @@
 
 typedef struct
 {
+  BelayPending   pending;
+  const char    *what;
   int            refs;
   BelayFuture   *future;
   BelayValueFunc func;
   gpointer       data;
   GDestroyNotify destroy;
 } Detached;
+
+static void
+describe (BelayPending *pending, gpointer home, GPtrArray *lines)
+{
+  g_ptr_array_add (lines, g_strdup (((Detached *) pending)->what));
+}
+
+static BelayPendingKind detached_jobs = { .describe = describe };
 
 static gpointer
 detached_run (gpointer data, GError **error)
@@ -39,6 +49,7 @@ detached_unref (gpointer data)
 
   if (__atomic_fetch_sub (&self->refs, 1, __ATOMIC_ACQ_REL) != 1)
     return;
+  belay_pending_forget (&detached_jobs, &self->pending);
   self->destroy (self->data);
   belay_future_unref (self->future);
   g_free (self);
@@ -46,13 +57,13 @@ detached_unref (gpointer data)
 }
 
 void
-belay_detach (BelaySerial *queue, BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+belay_detach (const char *what, BelaySerial *queue, BelayValueFunc func, gpointer data, GDestroyNotify destroy)
 {
   belay_auto (BelayShield) shield = belay_in_fiber () ? belay_shield () : NULL;
   Detached *self = g_new (Detached, 1);
 
-  belay_pending_add (1); /* the end of the program waits for it */
-  *self = (Detached) { .refs = 2, .func = func, .data = data, .destroy = destroy };
+  *self = (Detached) { .what = what, .refs = 2, .func = func, .data = data, .destroy = destroy };
+  belay_pending_begin (&detached_jobs, &self->pending); /* the end of the program waits for it */
   self->future = queue != NULL ? belay_serial_run_owned (queue, detached_run, self, detached_unref, NULL)
                                : belay_thread_run_owned (detached_run, self, detached_unref, NULL);
   detached_unref (self);

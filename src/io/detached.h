@@ -4,5 +4,5 @@
 
 #include <belay/belay.h>
 
-/* Runs @func on a worker, in the order of @queue when that is not NULL. @destroy frees @data, exactly once. */
-void belay_detach (BelaySerial *queue, BelayValueFunc func, gpointer data, GDestroyNotify destroy);
+/* Runs @func, which reports call @what, on a worker, in the order of @queue when that is not NULL. @destroy frees @data, exactly once. */
+void belay_detach (const char *what, BelaySerial *queue, BelayValueFunc func, gpointer data, GDestroyNotify destroy);

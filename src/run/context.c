@@ -258,6 +258,8 @@ context_prepare (GSource *source, int *timeout)
   BelayContext *self = ((ContextSource *) source)->context;
 
   *timeout = -1;
+  if (belay_forked ())
+    return FALSE;
   take_remote (self);
   if (self->sit_out || self->n_warm > BELAY_WARM_STACKS)
     {
@@ -313,6 +315,8 @@ context_check (GSource *source)
 {
   BelayContext *self = ((ContextSource *) source)->context;
 
+  if (belay_forked ())
+    return FALSE;
   atomic_store_explicit (&self->sleeping, 0, memory_order_relaxed);
   if (self->wake.revents != 0)
     {
@@ -451,7 +455,8 @@ static gboolean
 turn_prepare (GSource *source, int *timeout)
 {
   *timeout = -1;
-  belay_fiber_cover ();
+  if (!belay_forked ())
+    belay_fiber_cover ();
   return FALSE;
 }
 
@@ -494,6 +499,7 @@ context_new (GMainContext *main_context)
   GSource *turn = g_source_new (&turn_funcs, sizeof (GSource));
 
   belay_debug_init ();
+  belay_unusual_init ();
   if (self == NULL)
     {
       self = g_malloc0 (sizeof *self);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "run/context.h"
+#include "run/pending.h"
 
 typedef struct _BelayLimit BelayLimit;
 typedef struct _BelayHeld  BelayHeld;
@@ -23,11 +24,14 @@ struct _BelayLimit
   atomic_bool  cancelled;
   guint8       shield;           /* nothing from outside is observed */
   guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
-  guint8       owns;             /* fibers spawned inside are its own: a release's */
+  guint8       owns;             /* fibers spawned inside are its own: a release's, or BELAY_OWNS_COMMIT */
   guint        saved_epoch;
   gint64       saved_deadline;   /* the fiber's, before the push */
   gpointer     scope;            /* what it owns, made when it is needed */
 };
+
+/* In `owns`: a commit's, which no deadline ends, that of the program's end neither. */
+#define BELAY_OWNS_COMMIT 2
 
 /* In `mark` of a fiber's future: cancelled before it started. */
 #define BELAY_FIBER_STILLBORN 1
@@ -172,6 +176,8 @@ BelayErrors *belay_attached_end    (BelayFiber *fiber, const GError *error);
 /* --- interrupt.c --- */
 /* From any thread, holding a reference: its limits have changed, so its wait may be over. */
 void        belay_fiber_poke   (BelayFiber *self);
+/* At home: its limits have changed, so its wait may be over. */
+void        belay_fiber_recheck (BelayFiber *self);
 /* From any thread, holding a reference: cancels the fiber alone. One that has not started never runs its function. */
 void        belay_fiber_cancel (BelayFiber *self, const char *reason);
 /* NULL, or a rejected future when the calling fiber is cancelled or past its deadline: then nothing may start. */
@@ -224,6 +230,10 @@ BelayLimit *belay_limit_next      (BelayLimit *limit, gboolean *inout_shielded);
 gboolean    belay_limit_interrupts (BelayFiber *fiber);
 /* The same, by the fiber itself, before it knows whether its wait will fail: a release whose time is up is told now. */
 gboolean    belay_limit_notice     (BelayFiber *fiber);
+/* The release that the fiber is in, by itself or as a child; NULL: in none. */
+BelayLimit *belay_limit_release_around (BelayFiber *fiber);
+/* What checkpoints remember of deadlines is no longer so. */
+void        belay_limit_advance_epoch (void);
 /* When the release must be over that the fiber is in, by itself or as a child; G_MAXINT64: never, or there is none. */
 gint64      belay_limit_release_deadline (BelayFiber *fiber);
 /* TRUE when that time has come; a release of the fiber's own is told. */
@@ -273,5 +283,9 @@ void        belay_workers_begin_wait  (void);
 void        belay_workers_end_wait    (void);
 /* TRUE when jobs have lately been so short that waiting for one is best done awake. */
 gboolean    belay_workers_are_quick   (void);
-/* Counts what the end of the program waits for. */
-void        belay_pending_add         (int n);
+
+/* --- hurry.c --- */
+/* The end of the program is near: an instant after which no release goes on, in the whole program; G_MAXINT64: none. */
+extern _Atomic (gint64) belay_hurry_instant;
+/* From any thread: releases that are under way, or begin, have until then; G_MAXINT64 takes that back for what begins. */
+void        belay_hurry               (gint64 instant);

@@ -14,23 +14,30 @@ typedef struct
   char       *reason; /* not NULL: cancel it first */
 } Poke;
 
-static void
-poke_at_home (BelayFiber *self)
+void
+belay_fiber_recheck (BelayFiber *self)
 {
   BelayStack *stack = self->stack;
 
-  if (stack == NULL)
-    return; /* not started, and looks for itself when it is; or ended */
-  if (stack->wait == BELAY_WAIT_INTERRUPTIBLE)
+  if (stack->wait != BELAY_WAIT_INTERRUPTIBLE)
+    return;
+  if (belay_limit_interrupts (self))
     {
-      if (belay_limit_interrupts (self))
-        belay_fiber_wake (self);
-      else if (stack->deadline != G_MAXINT64 && (stack->timer.place == 0 || stack->timer.when > stack->deadline))
-        {
-          belay_timer_arm (self->context, &stack->timer, stack->deadline);
-          stack->timed = TRUE;
-        }
+      belay_fiber_wake (self);
     }
+  else if (stack->deadline != G_MAXINT64 && (stack->timer.place == 0 || stack->timer.when > stack->deadline))
+    {
+      belay_timer_arm (self->context, &stack->timer, stack->deadline);
+      stack->timed = TRUE;
+    }
+}
+
+static void
+poke_at_home (BelayFiber *self)
+{
+  if (self->stack == NULL)
+    return; /* not started, and looks for itself when it is; or ended */
+  belay_fiber_recheck (self);
   if (self->poked != NULL)
     self->poked (self);
 }
@@ -86,6 +93,11 @@ belay_fiber_refuse (void)
   BelayFuture *refused;
   GError *error = NULL;
 
+  if (belay_forked ())
+    {
+      belay_fail_forked ("what was to begin", &error);
+      return belay_future_new_error (error);
+    }
   if (self == NULL ||
       G_LIKELY (self->stack->epoch == atomic_load_explicit (&belay_limit_epoch, memory_order_acquire) &&
                 self->stack->deadline == G_MAXINT64) ||

@@ -23,7 +23,11 @@ typedef struct
 {
   BelayFuture    future; /* first: the block is freed as a future */
   BelayWork      work;   /* in the pool's queue, or, by `next`, in the serial's */
-  BelayItem      item;   /* under the virtual clock */
+  union
+  {
+    BelayItem    item;    /* under the virtual clock, until it runs */
+    BelayPending pending; /* once it runs, and its waiter has left */
+  };
   BelaySerial   *serial;
   BelayContext  *context; /* whose loop may spin for the result; may be NULL */
   BelayFunc      func;
@@ -31,6 +35,7 @@ typedef struct
   gpointer       data;
   GDestroyNotify destroy_data;
   GDestroyNotify destroy;
+  const char    *site;
   atomic_int     state;
   GCancellable  *cancellable; /* cancellable_lock; made by the function's own thread */
   gboolean       asked;       /* cancellable_lock */
@@ -47,6 +52,15 @@ struct _BelaySerial
   gboolean    scheduled;
 };
 
+static void
+describe (BelayPending *pending, gpointer home, GPtrArray *lines)
+{
+  Job *self = (Job *) ((char *) pending - G_STRUCT_OFFSET (Job, pending));
+
+  g_ptr_array_add (lines, g_strconcat ("a job on a worker", self->site != NULL ? " from " : NULL, self->site, NULL));
+}
+
+static BelayPendingKind left_jobs = { .describe = describe };
 static GMutex cancellable_lock;
 static __thread Job *running;
 
@@ -106,7 +120,7 @@ job_cancel (gpointer data)
 
       self->asked = TRUE;
       if (is_owning (self))
-        belay_pending_add (1);
+        belay_pending_begin (&left_jobs, &self->pending);
       g_mutex_unlock (&cancellable_lock);
       if (cancellable != NULL)
         {
@@ -144,6 +158,8 @@ job_leave (Job *self)
   gboolean counted = self->counted;
 
   g_clear_pointer (&self->serial, belay_serial_unref);
+  if (counted)
+    belay_pending_forget (&left_jobs, &self->pending);
   belay_future_unref_writer (&self->future);
   if (counted)
     belay_pending_add (-1);
@@ -384,7 +400,7 @@ simulate (Job *self)
 
 static BelayFuture *
 start (BelaySerial *serial, BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy_data_func,
-       GDestroyNotify destroy)
+       GDestroyNotify destroy, const char *site)
 {
   BelayFuture *refused = belay_fiber_refuse ();
   Job *self;
@@ -408,6 +424,7 @@ start (BelaySerial *serial, BelayFunc func, BelayValueFunc value_func, gpointer 
   self->data = data;
   self->destroy_data = destroy_data_func;
   self->destroy = destroy;
+  self->site = site;
   atomic_init (&self->state, JOB_QUEUED);
   self->cancellable = NULL;
   self->asked = FALSE;
@@ -425,44 +442,84 @@ start (BelaySerial *serial, BelayFunc func, BelayValueFunc value_func, gpointer 
 }
 
 BelayFuture *
-belay_thread_run (BelayFunc func, gpointer data)
+belay_thread_run_at (BelayFunc func, gpointer data, const char *site)
 {
   g_return_val_if_fail (func != NULL, NULL);
-  return start (NULL, func, NULL, data, NULL, NULL);
+  return start (NULL, func, NULL, data, NULL, NULL, site);
 }
 
 BelayFuture *
-belay_thread_run_value (BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+belay_thread_run_value_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy, const char *site)
 {
   g_return_val_if_fail (func != NULL, NULL);
-  return start (NULL, NULL, func, data, NULL, destroy);
+  return start (NULL, NULL, func, data, NULL, destroy, site);
 }
 
 BelayFuture *
-belay_thread_run_owned (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data_func, GDestroyNotify destroy)
+belay_thread_run_owned_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data_func, GDestroyNotify destroy,
+                           const char *site)
 {
   g_return_val_if_fail (func != NULL && destroy_data_func != NULL, NULL);
-  return start (NULL, NULL, func, data, destroy_data_func, destroy);
+  return start (NULL, NULL, func, data, destroy_data_func, destroy, site);
 }
 
 BelayFuture *
-belay_serial_run (BelaySerial *serial, BelayFunc func, gpointer data)
+belay_serial_run_at (BelaySerial *serial, BelayFunc func, gpointer data, const char *site)
 {
   g_return_val_if_fail (serial != NULL && func != NULL, NULL);
-  return start (serial, func, NULL, data, NULL, NULL);
+  return start (serial, func, NULL, data, NULL, NULL, site);
 }
 
 BelayFuture *
-belay_serial_run_value (BelaySerial *serial, BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+belay_serial_run_value_at (BelaySerial *serial, BelayValueFunc func, gpointer data, GDestroyNotify destroy,
+                           const char *site)
 {
   g_return_val_if_fail (serial != NULL && func != NULL, NULL);
-  return start (serial, NULL, func, data, NULL, destroy);
+  return start (serial, NULL, func, data, NULL, destroy, site);
 }
 
 BelayFuture *
-belay_serial_run_owned (BelaySerial *serial, BelayValueFunc func, gpointer data, GDestroyNotify destroy_data_func,
-                        GDestroyNotify destroy)
+belay_serial_run_owned_at (BelaySerial *serial, BelayValueFunc func, gpointer data, GDestroyNotify destroy_data_func,
+                           GDestroyNotify destroy, const char *site)
 {
   g_return_val_if_fail (serial != NULL && func != NULL && destroy_data_func != NULL, NULL);
-  return start (serial, NULL, func, data, destroy_data_func, destroy);
+  return start (serial, NULL, func, data, destroy_data_func, destroy, site);
+}
+
+/* The functions behind the macros, for bindings. */
+BelayFuture *
+(belay_thread_run) (BelayFunc func, gpointer data)
+{
+  return belay_thread_run_at (func, data, NULL);
+}
+
+BelayFuture *
+(belay_thread_run_value) (BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+{
+  return belay_thread_run_value_at (func, data, destroy, NULL);
+}
+
+BelayFuture *
+(belay_thread_run_owned) (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data_func, GDestroyNotify destroy)
+{
+  return belay_thread_run_owned_at (func, data, destroy_data_func, destroy, NULL);
+}
+
+BelayFuture *
+(belay_serial_run) (BelaySerial *serial, BelayFunc func, gpointer data)
+{
+  return belay_serial_run_at (serial, func, data, NULL);
+}
+
+BelayFuture *
+(belay_serial_run_value) (BelaySerial *serial, BelayValueFunc func, gpointer data, GDestroyNotify destroy)
+{
+  return belay_serial_run_value_at (serial, func, data, destroy, NULL);
+}
+
+BelayFuture *
+(belay_serial_run_owned) (BelaySerial *serial, BelayValueFunc func, gpointer data, GDestroyNotify destroy_data_func,
+                          GDestroyNotify destroy)
+{
+  return belay_serial_run_owned_at (serial, func, data, destroy_data_func, destroy, NULL);
 }

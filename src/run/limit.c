@@ -30,8 +30,8 @@ static BelayProbeFunc probe;
 static gpointer probe_data;
 
 /* Over 0 in one step: nobody may see it, since a fiber that should look would find that it has. */
-static inline void
-advance_epoch (void)
+void
+belay_limit_advance_epoch (void)
 {
   guint epoch = atomic_load_explicit (&belay_limit_epoch, memory_order_relaxed), next;
 
@@ -46,7 +46,7 @@ belay_limit_set_probe (BelayProbeFunc func, gpointer data)
 {
   probe = func;
   probe_data = data;
-  advance_epoch (); /* whoever has looked looks again */
+  belay_limit_advance_epoch (); /* whoever has looked looks again */
 }
 
 /* What a fiber remembers that has looked now. While there is a probe each checkpoint must look, so it remembers nothing. */
@@ -129,7 +129,7 @@ belay_limit_cancel (BelayLimit *limit, const char *reason)
       return FALSE;
     }
   atomic_store_explicit (&limit->cancelled, TRUE, memory_order_release);
-  advance_epoch ();
+  belay_limit_advance_epoch ();
   return TRUE;
 }
 
@@ -137,7 +137,7 @@ void
 belay_limit_set_deadline (BelayLimit *limit, gint64 deadline)
 {
   atomic_store_explicit (&limit->deadline, deadline, memory_order_release);
-  advance_epoch ();
+  belay_limit_advance_epoch ();
 }
 
 /*
@@ -149,7 +149,9 @@ begin_allowance (BelayLimit *limit)
 {
   gint64 now = limit->allowance >= G_USEC_PER_SEC ? belay_clock_after_now () : belay_now ();
 
-  atomic_store_explicit (&limit->deadline, limit->allowance + now, memory_order_relaxed);
+  atomic_store_explicit (&limit->deadline,
+                         MIN (limit->allowance + now, atomic_load_explicit (&belay_hurry_instant, memory_order_relaxed)),
+                         memory_order_relaxed);
   limit->allowance = G_MAXINT64;
   return now;
 }
@@ -175,9 +177,8 @@ belay_limit_begin_allowances (BelayFiber *fiber)
   look (fiber->stack);
 }
 
-/* The release that the fiber is in, by itself or as a child. */
-static BelayLimit *
-release_around (BelayFiber *fiber)
+BelayLimit *
+belay_limit_release_around (BelayFiber *fiber)
 {
   BelayLimit *limit = fiber->stack->limit;
 
@@ -189,7 +190,7 @@ release_around (BelayFiber *fiber)
 gint64
 belay_limit_release_deadline (BelayFiber *fiber)
 {
-  BelayLimit *release = release_around (fiber);
+  BelayLimit *release = belay_limit_release_around (fiber);
 
   if (G_LIKELY (release == NULL))
     return G_MAXINT64;
@@ -348,7 +349,7 @@ belay_limit_notice (BelayFiber *fiber)
 gboolean
 belay_limit_expire_release (BelayFiber *fiber)
 {
-  BelayLimit *release = release_around (fiber);
+  BelayLimit *release = belay_limit_release_around (fiber);
 
   if (release == NULL || belay_now () < atomic_load_explicit (&release->deadline, memory_order_relaxed))
     return FALSE;

@@ -28,6 +28,8 @@ belay_future_wait_sync (BelayFuture *future, GError **error)
 
   if (future == NULL)
     return belay_fail_no_future (G_STRFUNC, error);
+  if (belay_future_status (future) == BELAY_STATE_PENDING && belay_forked ())
+    return belay_fail_forked (G_STRFUNC, error);
   if (belay_future_status (future) == BELAY_STATE_PENDING && belay_context_is_home ())
     {
       g_critical ("belay_future_wait_sync: this thread is the home of fibers, which may have to produce the outcome");

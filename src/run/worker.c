@@ -62,8 +62,6 @@ static GMutex park_lock; /* n_wakeups */
 static GCond park_cond;
 static guint n_wakeups;
 
-static atomic_uint n_pending;
-
 static BelayWork *
 take_work (void)
 {
@@ -103,6 +101,15 @@ now_ns (void)
 }
 
 static gpointer worker_main (gpointer data);
+
+/* Only the thread that forked is there in the child, and if that was a worker it must not go on as one. */
+static inline void
+run_work (BelayWork *work)
+{
+  work->work (work);
+  if (belay_forked ())
+    belay_end_forked ("a job on a worker");
+}
 
 /* How often this thread has slept so far. */
 static long
@@ -262,7 +269,7 @@ run_sample (BelayWork *work)
   long sleeps = is_quick ? 0 : count_sleeps ();
   gint64 begin = now_ns ();
 
-  work->work (work);
+  run_work (work);
   atomic_store_explicit (&average_ns, approach (average, (int) MIN (now_ns () - begin, 1000000)), memory_order_relaxed);
   if (!is_quick)
     atomic_store_explicit (&sleepy, approach (atomic_load_explicit (&sleepy, memory_order_relaxed),
@@ -306,7 +313,7 @@ worker_main (gpointer data)
       if (n++ % SAMPLE == 0)
         run_sample (work);
       else
-        work->work (work);
+        run_work (work);
     }
 }
 
@@ -381,19 +388,4 @@ belay_workers_end_wait (void)
 {
   if (is_worker)
     atomic_fetch_sub (&n_waiting, 1);
-}
-
-/* --- what the end of the program waits for --- */
-
-void
-belay_pending_add (int n)
-{
-  if (atomic_fetch_add (&n_pending, (guint) n) + (guint) n == 0)
-    g_main_context_wakeup (NULL);
-}
-
-guint
-belay_get_n_pending (void)
-{
-  return atomic_load (&n_pending);
 }

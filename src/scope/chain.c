@@ -18,6 +18,7 @@ struct _BelayChain
   BelayChain    *prev, *next; /* home */
   BelayWaiter    waiter;
   BelayItem      item;
+  BelayPending   pending;
   BelayScope    *scope;       /* a reference */
   BelayFuture   *future;
   BelayChainFunc func;
@@ -35,6 +36,16 @@ chain_free (BelayChain *self)
   belay_scope_unref (self->scope);
   g_free (self);
 }
+
+static void
+describe (BelayPending *pending, gpointer home, GPtrArray *lines)
+{
+  BelayScope *scope = CHAIN_OF (pending, pending)->scope;
+
+  g_ptr_array_add (lines, g_strdup_printf ("what was chained to the scope from %s", scope->site != NULL ? scope->site : "?"));
+}
+
+static BelayPendingKind late_chains = { .describe = describe };
 
 /* Whoever closes waits for it from now on, if it is not too late for that. */
 static void
@@ -54,7 +65,7 @@ count_chain (BelayChain *self)
   if (self->counted != COUNTED_NOT)
     return;
   self->counted = COUNTED_AS_PENDING;
-  belay_pending_add (1);
+  belay_pending_begin (&late_chains, &self->pending);
 }
 
 static void
@@ -63,7 +74,10 @@ discount_chain (BelayChain *self)
   if (self->counted == COUNTED_AS_CHILD)
     belay_scope_leave (self->scope, NULL);
   else if (self->counted == COUNTED_AS_PENDING)
-    belay_pending_add (-1);
+    {
+      belay_pending_forget (&late_chains, &self->pending);
+      belay_pending_add (-1);
+    }
   self->counted = COUNTED_NOT;
 }
 

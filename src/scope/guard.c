@@ -67,7 +67,7 @@ belay_release (gpointer variable)
   g_return_if_fail (variable != NULL);
 
   resource = take (variable);
-  if (resource == NULL)
+  if (resource == NULL || belay_forked ())
     return;
   fiber = belay_fiber_self ();
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
@@ -108,6 +108,8 @@ close_said (gpointer variable, BelayReason said, GError **error)
   resource = take (variable);
   if (resource == NULL)
     return TRUE;
+  if (belay_forked ())
+    return belay_fail_forked ("belay_close", error);
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
     {
       belay_resource_drop (resource);
@@ -149,6 +151,8 @@ belay_commit (gpointer variable, GError **error)
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "there is nothing to commit");
       return FALSE;
     }
+  if (belay_forked ())
+    return belay_fail_forked ("belay_commit", error);
   fiber = belay_fiber_self ();
   if (fiber == NULL)
     {
@@ -207,33 +211,48 @@ belay_with_next (int step, gpointer variable, GError **error)
 
 /* --- closing without waiting --- */
 
-static gboolean
-close_now (gpointer data, GError **error)
+typedef struct
 {
-  gpointer *place = data;
+  gpointer    resource;
+  const char *name;
+} Close;
 
-  return close_here (belay_fiber_self (), g_steal_pointer (place), BELAY_REASON_OK, error);
+gboolean
+belay_close_now (gpointer data, GError **error)
+{
+  Close *self = data;
+
+  return close_here (belay_fiber_self (), g_steal_pointer (&self->resource), BELAY_REASON_OK, error);
+}
+
+void
+belay_close_describe (gpointer data, GPtrArray *lines)
+{
+  g_ptr_array_add (lines, g_strconcat ("closing a ", ((Close *) data)->name, NULL));
 }
 
 /* The end of it, also when there was no stack to run it on. */
 static void
-free_place (gpointer data)
+free_close (gpointer data)
 {
-  gpointer *place = data;
+  Close *self = data;
 
-  if (*place != NULL)
-    belay_resource_abandon (*place);
-  g_free (place);
+  if (self->resource != NULL)
+    belay_resource_abandon (self->resource);
+  g_free (self);
 }
 
 BelayFuture *
 belay_close_start (gpointer variable)
 {
   gpointer resource;
+  Close *self;
 
   g_return_val_if_fail (variable != NULL, NULL);
 
   resource = take (variable);
+  if (belay_forked ())
+    return belay_fiber_refuse ();
   if (resource == NULL)
     return belay_future_new_done ();
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
@@ -241,7 +260,9 @@ belay_close_start (gpointer variable)
       belay_resource_drop (resource);
       return belay_future_new_done ();
     }
-  return belay_task_detached (belay_context_get (), close_now, g_memdup2 (&resource, sizeof resource), free_place, NULL);
+  self = g_new (Close, 1);
+  *self = (Close) { resource, belay_resource_name (resource) };
+  return belay_task_detached (belay_context_get (), belay_close_now, self, free_close, NULL);
 }
 
 /* --- time-outs and shields --- */

@@ -41,7 +41,12 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
   belay_limit_init (&self.limit);
   self.limit.shield = TRUE;
   self.limit.owns = TRUE;
-  self.limit.allowance = timeout;
+  if (G_UNLIKELY (timeout == BELAY_COMMITTING))
+    self.limit.owns = BELAY_OWNS_COMMIT;
+  else if (timeout != G_MAXINT64)
+    self.limit.allowance = timeout;
+  else
+    atomic_init (&self.limit.deadline, atomic_load_explicit (&belay_hurry_instant, memory_order_relaxed));
   self.limit.expired = on_expired;
   belay_limit_push (fiber, &self.limit);
   ok = func (data, reason, &failure);

@@ -189,7 +189,7 @@ run_commit (gpointer resource, BelayReason reason, GError **error)
 gboolean
 belay_resource_commit (gpointer resource, GError **error)
 {
-  return belay_release_run (belay_fiber_self (), run_commit, resource, BELAY_REASON_OK, G_MAXINT64, NULL,
+  return belay_release_run (belay_fiber_self (), run_commit, resource, BELAY_REASON_OK, BELAY_COMMITTING, NULL,
                             belay_resource_name (resource), error);
 }
 
@@ -210,10 +210,50 @@ struct _Batch
   Batch        *next;    /* batches that have not begun */
   BelayContext *context; /* a reference, so that no other has its address */
   Scheduled    *first, **end;
+  Scheduled     current; /* a copy of what is being released, for reports; its resource is not to be touched */
+  const char   *name;    /* what that is; NULL: none */
 };
 
-static atomic_flag batches_lock = ATOMIC_FLAG_INIT; /* batches, and their lists until they begin */
+static atomic_flag batches_lock = ATOMIC_FLAG_INIT; /* batches, and all of each but its context */
 static Batch *batches;
+
+/* The next to be released, which is taken out; NULL: it is empty. */
+static Scheduled *
+take_next (Batch *self)
+{
+  Scheduled *next;
+
+  belay_spin_lock (&batches_lock);
+  next = self->first;
+  self->name = next != NULL ? belay_resource_name (next->resource) : NULL;
+  if (next != NULL)
+    {
+      self->current = *next;
+      self->first = next->next;
+    }
+  belay_spin_unlock (&batches_lock);
+  return next;
+}
+
+static void
+describe_one (const char *name, const char *site, GPtrArray *lines)
+{
+  g_ptr_array_add (lines, site != NULL ? g_strdup_printf ("closing a %s from %s", name, site)
+                                       : g_strdup_printf ("closing a %s", name));
+}
+
+void
+belay_batch_describe (gpointer batch, GPtrArray *lines)
+{
+  Batch *self = batch;
+
+  belay_spin_lock (&batches_lock);
+  if (self->name != NULL)
+    describe_one (self->name, self->current.site, lines);
+  for (Scheduled *next = self->first; next != NULL; next = next->next)
+    describe_one (belay_resource_name (next->resource), next->site, lines);
+  belay_spin_unlock (&batches_lock);
+}
 
 /* Nothing is added to it from here on. */
 static void
@@ -263,19 +303,18 @@ run_scheduled_scope (Scheduled *self, BelayContext *context)
   belay_await_ok (belay_future_with_timeout (finished, BELAY_RELEASE_TIMEOUT / 1000), NULL);
 }
 
-static gboolean
-run_batch (gpointer data, GError **error)
+gboolean
+belay_batch_run (gpointer data, GError **error)
 {
   Batch *self = data;
+  Scheduled *scheduled;
 
   begin_batch (self);
-  while (self->first != NULL)
+  while ((scheduled = take_next (self)) != NULL)
     {
-      Scheduled *scheduled = self->first;
-      const char *name = belay_resource_name (scheduled->resource);
+      const char *name = self->name;
       g_autoptr (GError) failure = NULL;
 
-      self->first = scheduled->next;
       if (belay_resource_tag (scheduled->resource) == BELAY_TAG_SCOPE)
         {
           run_scheduled_scope (scheduled, self->context);
@@ -297,15 +336,11 @@ static void
 free_batch (gpointer data)
 {
   Batch *self = data;
+  Scheduled *scheduled;
 
   begin_batch (self);
-  while (self->first != NULL)
-    {
-      Scheduled *scheduled = self->first;
-
-      self->first = scheduled->next;
-      free_scheduled (scheduled);
-    }
+  while ((scheduled = take_next (self)) != NULL)
+    free_scheduled (scheduled);
   belay_context_unref (self->context);
   g_free (self);
 }
@@ -316,6 +351,8 @@ belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReas
   Scheduled *scheduled;
   Batch *batch, *fresh;
 
+  if (belay_forked ())
+    return;
   if (G_UNLIKELY (context != NULL && belay_context_is_gone (context)))
     {
       belay_resource_abandon (resource);
@@ -342,7 +379,7 @@ belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReas
   belay_spin_unlock (&batches_lock);
 
   if (batch == fresh)
-    belay_future_unref (belay_task_detached (fresh->context, run_batch, fresh, free_batch, NULL));
+    belay_future_unref (belay_task_detached (fresh->context, belay_batch_run, fresh, free_batch, NULL));
   else
     free_batch (fresh);
 }
@@ -356,6 +393,8 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
 void
 belay_resource_drop (gpointer resource)
 {
+  if (belay_forked ())
+    return;
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
     abandon (resource);
   else

@@ -44,14 +44,17 @@ belay_scope_leave (BelayScope *self, BelayTask *task)
 static gboolean
 join (BelayScope *self, BelayFiber *fiber)
 {
-  gint64 until = has_children (self) ? belay_limit_release_deadline (fiber) : G_MAXINT64;
+  gboolean bounded = TRUE;
 
   while (has_children (self)) /* that the last one goes, we see: it goes on this thread */
     {
+      gint64 until = bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64; /* it may have been drawn nearer */
+
       if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
         {
           if (self->body == NULL || self->children == NULL)
             return FALSE;
+          bounded = FALSE;
           until = G_MAXINT64;
         }
       belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_CHILDREN, self, self->site);
@@ -103,7 +106,7 @@ static gboolean
 await_in_release (BelayFiber *fiber, BelayFuture *future, const char *site)
 {
   BelayStack *stack = fiber->stack;
-  gint64 until = belay_limit_release_deadline (fiber);
+  gboolean bounded = TRUE;
 
   stack->fired = FALSE;
   belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
@@ -111,14 +114,14 @@ await_in_release (BelayFiber *fiber, BelayFuture *future, const char *site)
     return TRUE;
   for (;;)
     {
-      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
+      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64);
       if (stack->fired)
         return TRUE;
-      if (until != G_MAXINT64 && belay_limit_expire_release (fiber))
+      if (bounded && belay_limit_expire_release (fiber))
         {
           if (belay_future_remove_waiter (future, &stack->waiter))
             return FALSE;
-          until = G_MAXINT64; /* it has just settled */
+          bounded = FALSE; /* it has just settled */
         }
     }
 }

@@ -28,7 +28,15 @@ struct _BelayTask
   GDestroyNotify destroy_data;
   GDestroyNotify destroy;      /* of a value that nobody took */
   BelayScope    *scope;
-  BelayTask     *prev, *next;  /* the scope's lock */
+  union
+  {
+    struct
+    {
+      BelayTask *prev, *next;  /* the scope's lock */
+    };
+    BelayPending pending;      /* of one that no scope owns */
+  };
+  guint8         root;         /* belay_run()'s own */
   guint8         makes_value;  /* it has a value_func */
   guint8         group;        /* its failure is the scope's, whoever holds the future */
   guint8         late;         /* it was stopped by a deadline around it */
@@ -94,10 +102,18 @@ void        belay_resource_drop    (gpointer resource);
 /* At the fiber's home, while it waits: "the fiber from a.c:12 waits at b.c:34 for …". */
 char       *belay_fiber_describe   (BelayFiber *fiber);
 
+/* What some detached fibers do, which the end of the program tells about: under the lock of what is pending. */
+gboolean    belay_batch_run        (gpointer batch, GError **error);
+void        belay_batch_describe   (gpointer batch, GPtrArray *lines);
+gboolean    belay_close_now        (gpointer close, GError **error);
+void        belay_close_describe   (gpointer close, GPtrArray *lines);
+
 /* --- release.c --- */
+#define BELAY_COMMITTING ((gint64) -1)
 typedef gboolean (*BelayReleaseFunc) (gpointer data, BelayReason reason, GError **error);
 /*
- * Calls @func as a release is called: shielded, bounded by @timeout (µs, G_MAXINT64: for ever), with what it spawns joined.
+ * Calls @func as a release is called: shielded, bounded by @timeout (µs, G_MAXINT64: for ever, unless the end of the
+ * program hurries; BELAY_COMMITTING: even then), with what it spawns joined.
  * @expired, when not NULL, is called with @data as soon as the time is up.
  */
 gboolean    belay_release_run      (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, BelayReason reason,

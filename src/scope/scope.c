@@ -234,6 +234,8 @@ belay_scope_unref (BelayScope *self)
     return;
   if (G_UNLIKELY (self->state != BELAY_SCOPE_CLOSED))
     {
+      if (belay_forked ())
+        return;
       /* A mistake, but nothing leaks: it is closed after all, or by force. */
       g_critical ("the scope from %s was dropped without being closed", self->site != NULL ? self->site : "?");
       atomic_store (&self->refs, 1);

@@ -16,11 +16,60 @@
  */
 #include "scope/scope-private.h"
 
+/* Under the lock of what is pending. */
+static void
+describe (BelayPending *pending, gpointer home, GPtrArray *lines)
+{
+  BelayTask *self = (BelayTask *) ((char *) pending - G_STRUCT_OFFSET (BelayTask, pending));
+  BelayStack *stack = home == self->fiber.context ? self->fiber.stack : NULL;
+  gboolean opens = self->makes_value && self->destroy == belay_resource_drop;
+  const char *site = self->fiber.site;
+  GString *line;
+
+  if (self->data != NULL && !self->makes_value && self->func == belay_batch_run)
+    {
+      belay_batch_describe (self->data, lines);
+      return;
+    }
+  if (self->data != NULL && !self->makes_value && self->func == belay_close_now)
+    {
+      belay_close_describe (self->data, lines);
+      return;
+    }
+  line = g_string_new (opens ? "opening a resource" : "a fiber");
+  if (site != NULL)
+    g_string_append_printf (line, " from %s", site);
+  if (stack != NULL && stack->wait != BELAY_WAIT_NONE && stack->wait_site != NULL)
+    g_string_append_printf (line, ", waiting at %s", stack->wait_site);
+  g_ptr_array_add (lines, g_string_free (line, FALSE));
+}
+
+/* Under the lock of what is pending. */
+static void
+cancel_pending (BelayPending *pending)
+{
+  BelayTask *self = (BelayTask *) ((char *) pending - G_STRUCT_OFFSET (BelayTask, pending));
+
+  if (!belay_context_is_gone (self->fiber.context))
+    belay_fiber_cancel (&self->fiber, "the program has ended");
+}
+
+static BelayPendingKind detached_tasks = { .describe = describe, .cancel = cancel_pending };
+
 static void
 drop_data (BelayTask *self)
 {
-  if (self->destroy_data != NULL)
-    self->destroy_data (self->data);
+  gpointer data = self->data;
+
+  if (self->destroy_data == NULL)
+    return;
+  if (self->scope == NULL)
+    {
+      belay_pending_lock (); /* a report may be looking at it */
+      self->data = NULL;
+      belay_pending_unlock ();
+    }
+  self->destroy_data (data);
 }
 
 /* What nobody holds: the scope's, as its failure or as one more error, or else the sink's. */
@@ -87,13 +136,17 @@ conclude (BelayTask *self, gpointer value, GError *error, BelayErrors *attached)
       belay_future_settle_errors (future, error, attached);
     }
   if (scope != NULL)
-    belay_scope_leave (scope, self);
-  belay_future_unref_writer (future);
-  if (scope == NULL) /* last: what was released with the future is counted by now */
     {
-      context->n_detached--;
-      belay_pending_add (-1);
+      belay_scope_leave (scope, self);
+      belay_future_unref_writer (future);
+      return;
     }
+  if (G_UNLIKELY (self->root))
+    belay_pending_set_program (NULL);
+  belay_pending_forget (&detached_tasks, &self->pending);
+  belay_future_unref_writer (future);
+  context->n_detached--; /* last: what was released with the future is counted by now */
+  belay_pending_add (-1);
 }
 
 /* Whether what stopped the fiber was the deadline of something around it, which the others there have, too. */
@@ -258,6 +311,8 @@ task_entry (BelayFiber *fiber)
     {
       ok = self->func (self->data, &error);
     }
+  if (belay_forked ())
+    belay_end_forked ("a fiber's function");
   if (G_UNLIKELY (ok != (error == NULL)))
     ok = belay_check_result (ok, &error, fiber->site != NULL ? fiber->site : "a fiber's function");
   drop_data (self);
@@ -327,6 +382,7 @@ belay_task_new (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayV
   self->destroy_data = destroy_data;
   self->destroy = destroy;
   self->scope = NULL;
+  self->root = FALSE;
   self->group = FALSE;
   self->late = FALSE;
   return self;
@@ -379,7 +435,9 @@ belay_task_start_detached (BelayTask *self)
 {
   BelayContext *context = self->fiber.context;
 
-  belay_pending_add (1);
+  if (G_UNLIKELY (self->root))
+    belay_pending_set_program (self);
+  belay_pending_begin (&detached_tasks, &self->pending);
   if (G_LIKELY (belay_thread.context == context))
     context->n_detached++;
   else
@@ -438,6 +496,8 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
   BelayScope *scope;
   BelayTask *task;
 
+  if (belay_forked ())
+    return belay_fiber_refuse ();
   if (fiber == NULL)
     {
       task = belay_task_new (belay_context_get (), NULL, func, value_func, data, NULL, destroy, site);
@@ -518,7 +578,7 @@ belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, 
 }
 
 BelayFuture *
-belay_open (BelayValueFunc func, gpointer data)
+belay_open_at (BelayValueFunc func, gpointer data, const char *site)
 {
   BelayFuture *future;
   BelayTask *task;
@@ -527,8 +587,14 @@ belay_open (BelayValueFunc func, gpointer data)
   future = belay_fiber_refuse ();
   if (G_UNLIKELY (future != NULL))
     return future;
-  task = belay_task_new (belay_context_get (), NULL, NULL, func, data, NULL, belay_resource_drop, NULL);
+  task = belay_task_new (belay_context_get (), NULL, NULL, func, data, NULL, belay_resource_drop, site);
   belay_task_cancel_when_dropped (task);
   belay_task_start_detached (task);
   return &task->fiber.future;
+}
+
+BelayFuture *
+(belay_open) (BelayValueFunc func, gpointer data)
+{
+  return belay_open_at (func, data, NULL);
 }
