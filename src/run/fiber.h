@@ -236,6 +236,10 @@ BelayLimit *belay_limit_release_around (BelayFiber *fiber);
 void        belay_limit_advance_epoch (void);
 /* When the release must be over that the fiber is in, by itself or as a child; G_MAXINT64: never, or there is none. */
 gint64      belay_limit_release_deadline (BelayFiber *fiber);
+/* The least deadline that is effective for the running fiber; G_MAXINT64: there is none. */
+gint64      belay_limit_deadline   (BelayFiber *fiber);
+/* What a checkpoint inside of @limit, and of nothing further in, would be stopped by: OK, CANCELLED or DEADLINE. At home. */
+BelayReason belay_limit_pending    (BelayLimit *limit);
 /* TRUE when that time has come; a release of the fiber's own is told. */
 gboolean    belay_limit_expire_release (BelayFiber *fiber);
 /* The caller pokes the fibers inside. */

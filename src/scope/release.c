@@ -102,3 +102,27 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
   g_propagate_error (error, failure);
   return FALSE;
 }
+
+gboolean
+belay_release_await (BelayFiber *fiber, BelayFuture *future, const char *site)
+{
+  BelayStack *stack = fiber->stack;
+  gboolean bounded = TRUE;
+
+  stack->fired = FALSE;
+  belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
+  if (!belay_future_add_waiter (future, &stack->waiter))
+    return TRUE;
+  for (;;)
+    {
+      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64);
+      if (stack->fired)
+        return TRUE;
+      if (bounded && belay_limit_expire_release (fiber))
+        {
+          if (belay_future_remove_waiter (future, &stack->waiter))
+            return FALSE;
+          bounded = FALSE; /* it has just settled */
+        }
+    }
+}

@@ -101,31 +101,6 @@ leave_to_another (BelayScope *self)
                                            (GDestroyNotify) belay_scope_unref, self->site));
 }
 
-/* FALSE: the release around the fiber is out of time before @future is known. */
-static gboolean
-await_in_release (BelayFiber *fiber, BelayFuture *future, const char *site)
-{
-  BelayStack *stack = fiber->stack;
-  gboolean bounded = TRUE;
-
-  stack->fired = FALSE;
-  belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
-  if (!belay_future_add_waiter (future, &stack->waiter))
-    return TRUE;
-  for (;;)
-    {
-      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64);
-      if (stack->fired)
-        return TRUE;
-      if (bounded && belay_limit_expire_release (fiber))
-        {
-          if (belay_future_remove_waiter (future, &stack->waiter))
-            return FALSE;
-          bounded = FALSE; /* it has just settled */
-        }
-    }
-}
-
 /* TRUE when the fiber is in a release of the scope's, by itself or as a child of it: its close waits for that. */
 static gboolean
 is_in_release (BelayScope *self, BelayFiber *fiber)
@@ -144,6 +119,14 @@ is_in_release (BelayScope *self, BelayFiber *fiber)
   return FALSE;
 }
 
+static gboolean
+fail_own_release (BelayScope *self, GError **error)
+{
+  g_critical ("the scope from %s is closed from inside of its own close", self->site != NULL ? self->site : "?");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own release");
+  return FALSE;
+}
+
 /* A later closer waits for the first, and has its result. */
 static gboolean
 join_close (BelayScope *self, BelayFiber *fiber, GError **error)
@@ -151,11 +134,7 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
   BelayFuture *closed, *fresh;
 
   if (self->closer == fiber || is_in_release (self, fiber))
-    {
-      g_critical ("the scope from %s is closed from inside of its own close", self->site != NULL ? self->site : "?");
-      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own release");
-      return FALSE;
-    }
+    return fail_own_release (self, error);
   fresh = belay_future_block_new (BelayFuture);
   belay_future_init (fresh, 1);
   belay_spin_lock (&self->lock);
@@ -165,7 +144,7 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
   belay_spin_unlock (&self->lock);
   if (fresh != NULL)
     belay_future_unref (fresh);
-  if (self->state != BELAY_SCOPE_CLOSED && !await_in_release (fiber, closed, self->site))
+  if (self->state != BELAY_SCOPE_CLOSED && !belay_release_await (fiber, closed, self->site))
     {
       belay_scope_cancel (self, "the release that waits for its close was out of time");
       return fail_late (self, error);
@@ -229,7 +208,7 @@ finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GErro
   finish = g_new (Finish, 1);
   *finish = (Finish) { belay_scope_ref (self), reason };
   done = belay_task_detached (self->context, finish_at_home, finish, free_finish, self->site);
-  if (await_in_release (fiber, done, self->site))
+  if (belay_release_await (fiber, done, self->site))
     return belay_future_check (done, error);
   belay_scope_cancel (self, "the release that waits for its close was out of time");
   return fail_late (self, error);
@@ -299,6 +278,8 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   if (G_UNLIKELY (self->context != fiber->context))
     return finish_from_afar (self, fiber, reason, error);
 
+  if (G_UNLIKELY (self->early != NULL && belay_early_is_around (self, fiber)))
+    return fail_own_release (self, error);
   if (G_UNLIKELY (has_children (self) && is_inside (self, fiber)))
     {
       g_critical ("the scope from %s is closed by one of its own fibers, which it would wait for",
@@ -344,6 +325,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   add_interruption (self, limit, reason);
   belay_spin_lock (&self->lock);
   self->state = BELAY_SCOPE_RELEASING;
+  self->reason = (guint8) reason;
   self->body = NULL;
   belay_spin_unlock (&self->lock);
   if (self->limit.fiber != NULL)
@@ -357,6 +339,8 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
         return fail_late (self, error);
       }
   while (G_UNLIKELY (!try_to_end (self)));
+  if (G_UNLIKELY (self->locals != NULL))
+    belay_locals_free (self);
   if (self->closed != NULL)
     belay_future_settle (self->closed, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
 

@@ -6,7 +6,7 @@
 #include "run/spin.h"
 
 typedef struct _BelayTask  BelayTask;
-typedef struct _BelayEntry BelayEntry;
+typedef struct _BelayEarly BelayEarly;
 typedef struct _BelayChain BelayChain;
 
 /* Tags of Belay's own plain classes; applications use BELAY_PLAIN_TAG. */
@@ -65,15 +65,19 @@ struct _BelayScope
   atomic_uint     n_children;      /* changed under the lock, read without */
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
+  BelayEntry     *oldest;          /* the last of them */
+  BelayEarly     *early;           /* releases under way before the scope's; changed at home */
   gboolean        child_cancelled; /* a child ended CANCELLED */
   gboolean        child_late;      /* a child was stopped by a deadline of the scope's, or around it */
   gboolean        failed;          /* it was cancelled because a member failed */
+  guint8          handled;         /* some entry has, or had, a handle */
+  guint8          reason;          /* that of its releases: a BelayReason, once they have begun */
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */
 
   BelayErrors    *errors;          /* home; not changed once it is CLOSED */
   guint           interruption;    /* home: from 1, that of `errors` which only says that the body was cancelled or out of time */
-
+  gpointer        locals;          /* home: values of the fiber that it belongs to, see local.c */
   BelayLimit     *outside;         /* home: the closer's innermost limit when RELEASING began; compared, not followed */
   gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
 };
@@ -119,11 +123,16 @@ typedef gboolean (*BelayReleaseFunc) (gpointer data, BelayReason reason, GError 
 gboolean    belay_release_run      (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, BelayReason reason,
                                     gint64 timeout, GDestroyNotify expired, const char *name, GError **error);
 
+/* FALSE: the release around the fiber is out of time before @future is known. Deaf to all else. */
+gboolean    belay_release_await    (BelayFiber *fiber, BelayFuture *future, const char *site);
+
 /* --- task.c --- */
 BelayTask  *belay_task_new         (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayValueFunc value_func,
                                     gpointer data, GDestroyNotify destroy_data, GDestroyNotify destroy, const char *site);
 /* Starts it under a scope; FALSE: refused, its future is rejected and its data freed. */
 gboolean    belay_task_start       (BelayTask *task, BelayScope *scope);
+/* The same, and at home what is around the scope counts, too: where that is cancelled, nothing starts. */
+gboolean    belay_task_start_in    (BelayTask *task, BelayScope *scope);
 /* Ends one that was not started: (transfer full) @error. */
 void        belay_task_refuse      (BelayTask *task, GError *error);
 /* Starts one that belongs to nobody; the end of the program waits for it. */
@@ -138,6 +147,10 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
 /* A stored scope with this home, whoever calls, of children that have nothing to do with each other: a loop's. */
 BelayScope *belay_scope_new_for    (BelayContext *context, const char *site);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
+/* Whether a resource is a scope that belongs to a fiber, a release or an object. */
+gboolean    belay_scope_is_lent    (gpointer resource);
+/* The scope that a fiber owns without having begun one, made at the first call. */
+BelayScope *belay_scope_of_fiber   (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
 gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);
 /* At home: (transfer full) @error, and what is attached to it (transfer full) (nullable). @site may be NULL: the scope's. */
@@ -179,6 +192,18 @@ BelayScope *belay_scope_of_limit   (BelayLimit *limit);
 void        belay_entries_abandon  (BelayScope *scope);
 /* By the closer, when RELEASING has begun: all of them, newest first. */
 void        belay_entries_release  (BelayScope *scope, BelayFiber *fiber, BelayReason reason);
+
+/* --- handle.c --- */
+/* TRUE when the fiber is in an early release of the scope's, by itself or as a child of it: its close waits for that. */
+gboolean    belay_early_is_around  (BelayScope *scope, BelayFiber *fiber);
+
+/* --- timeout.c --- */
+/* Whether a resource is a time-out or a shield. */
+gboolean    belay_small_limit_is   (gpointer resource);
+
+/* --- local.c --- */
+/* The fiber has ended, and its releases: frees its values. */
+void        belay_locals_free      (BelayScope *scope);
 
 /* --- scope-error.c --- */
 /* (transfer full): the first error, which says how many more there are. There must be one. */

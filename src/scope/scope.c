@@ -68,6 +68,12 @@ static const BelayPlainClass lent_class = { BELAY_PLAIN_TAG, "BelayScope", close
 static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, scope_class_abandon, scope_class_free };
 static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a scope", NULL, NULL, NULL, NULL };
 
+gboolean
+belay_scope_is_lent (gpointer resource)
+{
+  return *(const BelayPlainClass **) resource == &lent_class;
+}
+
 /* --- making and finding --- */
 
 static BelayScope *
@@ -83,6 +89,7 @@ scope_alloc (BelayContext *context, const char *site)
   self->site = site;
   atomic_init (&self->release_timeout, BELAY_RELEASE_TIMEOUT);
   self->inside = &self->limit;
+  self->reason = BELAY_REASON_LEFT;
   atomic_flag_clear (&self->lock);
   return self;
 }
@@ -110,6 +117,12 @@ own_scope (BelayFiber *fiber, BelayLimit *inside, gpointer *place)
 }
 
 BelayScope *
+belay_scope_of_fiber (BelayFiber *fiber)
+{
+  return own_scope (fiber, &fiber->stack->root, &fiber->stack->scope);
+}
+
+BelayScope *
 belay_scope_innermost (BelayFiber *fiber)
 {
   BelayStack *stack = fiber->stack;
@@ -123,7 +136,7 @@ belay_scope_innermost (BelayFiber *fiber)
       if (limit->owns)
         return own_scope (fiber, limit, &limit->scope);
     }
-  return own_scope (fiber, &stack->root, &stack->scope);
+  return belay_scope_of_fiber (fiber);
 }
 
 BelayScope *

@@ -541,11 +541,9 @@ BelayFuture *
   return belay_spawn_value_at (func, data, destroy, NULL);
 }
 
-/* Starts one of the group. At home what is around the scope counts, too; for belay_spawn() that was looked at before. */
-static gboolean
-start_member (BelayTask *self, BelayScope *scope)
+gboolean
+belay_task_start_in (BelayTask *self, BelayScope *scope)
 {
-  self->group = TRUE;
   if (G_LIKELY (belay_thread.context != scope->context || !belay_limit_is_cancelled (scope->inside)))
     return belay_task_start (self, scope);
   belay_task_refuse (self, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the scope is cancelled"));
@@ -561,7 +559,8 @@ belay_scope_spawn (BelayScope *scope, BelayFunc func, gpointer data, GDestroyNot
 
   task = belay_task_new (scope->context, NULL, func, NULL, data, destroy, NULL, scope->site);
   atomic_init (&task->fiber.future.refs, BELAY_PROMISE_UNIT); /* nobody is given the future */
-  return start_member (task, scope);
+  task->group = TRUE;
+  return belay_task_start_in (task, scope);
 }
 
 BelayFuture *
@@ -573,7 +572,8 @@ belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, 
   g_return_val_if_fail (scope != NULL && func != NULL, NULL);
 
   task = belay_task_new (scope->context, NULL, NULL, func, data, destroy_data, destroy, scope->site);
-  start_member (task, scope);
+  task->group = TRUE;
+  belay_task_start_in (task, scope);
   return &task->fiber.future;
 }
 
