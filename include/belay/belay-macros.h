@@ -72,9 +72,12 @@ typedef enum
   BELAY_REASON_DEADLINE
 } BelayReason;
 
+typedef struct _BelayErrors    BelayErrors;
 typedef struct _BelayFuture    BelayFuture;
 typedef struct _BelayPromise   BelayPromise;
 typedef struct _BelayScope     BelayScope;
+typedef struct _BelayEntry     BelayEntry;
+typedef struct _BelayStarting  BelayStarting;
 typedef struct _BelayResource  BelayResource;
 typedef struct _BelayTimeout   BelayTimeout;
 typedef struct _BelayShield    BelayShield;

@@ -100,6 +100,58 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_scope_spawn_value (BelayScope *scope, 
                                                              GDestroyNotify destroy_data, GDestroyNotify destroy) BELAY_USE_RESULT;
 
 /**
+ * BelayStartFunc:
+ * @starting: what to say belay_started() to; valid until the function returns
+ * @data: what was given with the function
+ * @error: return location for a #GError; never %NULL
+ *
+ * What a child does that says when it is ready: it begins to listen, says so, and serves.
+ *
+ * Returns: %TRUE for success
+ */
+typedef gboolean (*BelayStartFunc) (BelayStarting *starting, gpointer data, GError **error);
+
+/**
+ * belay_scope_start:
+ * @scope: a scope
+ * @func: what the fiber does
+ * @data: (transfer full): handed to @func
+ * @destroy: (nullable): frees @data, exactly once, whether the fiber ran or not
+ *
+ * Starts a child fiber and gives a future of its word that it is ready, with the value that it says. Until then its failure
+ * is the future's, and the group knows nothing of it; from then on it is a member as one of belay_scope_spawn(). A child that
+ * ends without the word rejects the future. Several can be started side by side (belay_future_all()).
+ *
+ * |[<!-- language="C" -->
+ * if (!belay_await_pointer (belay_scope_start (group, serve, server, NULL), &address, error))
+ *   return FALSE; // it has ended, and cleaned up behind itself
+ * ]|
+ *
+ * Suspends: never itself. Cancellation: in a cancelled scope nothing starts; an await that is cancelled before the word, or
+ * a future that is dropped, cancels the child, and the await returns when that has ended. Threads: any; the fiber runs on the
+ * scope's home. Errors: those of @func; %BELAY_ERROR_BROKEN when it ended without the word; %G_IO_ERROR_CLOSED.
+ *
+ * Returns: (transfer full): a future of a pointer
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_scope_start (BelayScope *scope, BelayStartFunc func, gpointer data,
+                                                       GDestroyNotify destroy) BELAY_USE_RESULT;
+
+/**
+ * belay_started:
+ * @starting: what the child's function was given
+ * @value: (nullable) (transfer full): for whoever waits for the word; it is had once
+ * @destroy: (nullable): frees a value that nobody takes
+ *
+ * Says that a child of belay_scope_start() is ready.
+ *
+ * Suspends: never. Cancellation: none. Threads: the child's, in it or in what it calls. Errors: none; to say it twice is a
+ * g_critical().
+ *
+ * Returns: %FALSE when nobody waits for it any more (the child is cancelled then), or it was said before: @value is freed
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_started (BelayStarting *starting, gpointer value, GDestroyNotify destroy);
+
+/**
  * BelayChainFunc:
  * @done: a future whose outcome is known (borrowed)
  * @data: what was given with the function
@@ -178,8 +230,12 @@ BELAY_AVAILABLE_IN_1_0 GCancellable *belay_scope_get_cancellable (BelayScope *sc
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_close (BelayScope **scope, GError **error);
 
-/* All failures of a closed scope, in the order in which they happened. (transfer none) (element-type GError) */
-BELAY_AVAILABLE_IN_1_0 const GPtrArray *belay_scope_get_errors (BelayScope *scope);
+/*
+ * All failures of a closed scope, in the order in which they happened, the one that closing returned first; NULL when there
+ * are none. (transfer none), valid while the scope is. Those of one that is not closed yet are for its home thread, and for
+ * the moment: they may still become more.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayErrors *belay_scope_get_errors (BelayScope *scope);
 
 /* --- the small ones --- */
 
@@ -197,8 +253,35 @@ BELAY_AVAILABLE_IN_1_0 const GPtrArray *belay_scope_get_errors (BelayScope *scop
  * Suspends: never. Threads: in a fiber; %NULL with g_critical() elsewhere.
  */
 BELAY_AVAILABLE_IN_1_0 BelayTimeout *belay_timeout         (gint64 milliseconds) BELAY_USE_RESULT;
+/* The same for an instant of belay_now(), in microseconds, which several calls can share. */
+BELAY_AVAILABLE_IN_1_0 BelayTimeout *belay_timeout_at      (gint64 when) BELAY_USE_RESULT;
 /* TRUE when a checkpoint was stopped by this one (and by none around it). */
 BELAY_AVAILABLE_IN_1_0 gboolean      belay_timeout_expired (BelayTimeout *timeout);
+
+/**
+ * belay_timeout_reschedule:
+ * @timeout: a time-out whose block has not ended
+ * @milliseconds: from now; a negative number: never
+ *
+ * Moves the end of the time, later or sooner; the old one is of no effect any more.
+ *
+ * Suspends: never. Threads: that of the fiber that made it. Errors: none.
+ *
+ * Returns: %FALSE, and nothing is changed, when it has stopped a checkpoint already
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean      belay_timeout_reschedule (BelayTimeout *timeout, gint64 milliseconds);
+
+/**
+ * belay_time_left:
+ *
+ * How long the calling fiber may still wait: to the earliest deadline that is in force here, time-outs, scopes and the release
+ * that it is in all counted, and what a shield hides not.
+ *
+ * Suspends: never. Threads: any. Errors: none.
+ *
+ * Returns: milliseconds, rounded up; 0 when the time is up; -1 when there is no deadline, and outside a fiber
+ */
+BELAY_AVAILABLE_IN_1_0 gint64        belay_time_left (void);
 
 /**
  * belay_shield:
@@ -208,6 +291,11 @@ BELAY_AVAILABLE_IN_1_0 gboolean      belay_timeout_expired (BelayTimeout *timeou
  * in from a wait, only from what starts something.
  */
 BELAY_AVAILABLE_IN_1_0 BelayShield *belay_shield (void) BELAY_USE_RESULT;
+/*
+ * What it hides just now: CANCELLED, DEADLINE, or OK when nothing does. A body that is cancelled but shielded can so hurry
+ * up. Threads: that of the fiber that made it.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayReason  belay_shield_get_pending (BelayShield *shield);
 
 BELAY_AVAILABLE_IN_1_0 BelayScope   *belay_scope_begin_at (const char *site) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayScope   *belay_scope_new_at   (const char *site) BELAY_USE_RESULT;

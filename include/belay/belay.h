@@ -11,6 +11,8 @@
 #include <belay/belay-resource.h>
 #include <belay/belay-guard.h>
 #include <belay/belay-scope.h>
+#include <belay/belay-entry.h>
+#include <belay/belay-local.h>
 #include <belay/belay-loop.h>
 #include <belay/belay-manager.h>
 #include <belay/belay-semaphore.h>
@@ -19,4 +21,5 @@
 #include <belay/belay-run.h>
 #include <belay/belay-lifespan.h>
 #include <belay/belay-leaks.h>
+#include <belay/belay-application.h>
 #undef BELAY_INSIDE

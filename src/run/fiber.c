@@ -460,19 +460,22 @@ belay_sleep_at (gint64 milliseconds, GError **error, const char *site)
   return FALSE;
 }
 
+GDestroyNotify belay_taken_destroy;
+void (*belay_taken_hold) (gpointer resource, const char *site);
+
 /* A resource has been taken: who asks later where it came from is told. */
 static inline gpointer
 remember (BelayFiber *self, BelayFuture *future, gpointer value, const char *site)
 {
   BelayTaken *place;
 
-  if (future->kind != BELAY_KIND_POINTER || future->aux.destroy != belay_resource_drop || value == NULL)
+  if (future->kind != BELAY_KIND_POINTER || future->aux.destroy != belay_taken_destroy || value == NULL)
     return value;
   place = belay_taken_place (self->context, value);
   place->resource = value;
   place->site = site;
   if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (value, site);
+    belay_taken_hold (value, site);
   return value;
 }
 
@@ -487,8 +490,8 @@ remember (BelayFiber *self, BelayFuture *future, gpointer value, const char *sit
     }                                                                     \
   if (G_UNLIKELY (self == NULL))                                          \
     belay_fail_no_fiber ("belay_await", error);                           \
-  else if (G_LIKELY (belay_fiber_await (self, future, site, error)))      \
-    result = take;                                                        \
+  else if (G_UNLIKELY (!(belay_fiber_await (self, future, site, error) && (result = take)))) \
+    belay_attached_note (self, future, error != NULL ? *error : NULL);    \
   belay_future_unref (future);                                            \
   return result
 

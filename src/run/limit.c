@@ -235,6 +235,36 @@ look (BelayStack *stack)
   return NULL;
 }
 
+static gint64
+least_deadline (BelayLimit *limit)
+{
+  gint64 least = G_MAXINT64;
+  gboolean shielded = FALSE;
+
+  for (; limit != NULL; limit = belay_limit_next (limit, &shielded))
+    least = MIN (least, atomic_load_explicit (&limit->deadline, memory_order_acquire));
+  return least;
+}
+
+gint64
+belay_limit_deadline (BelayFiber *fiber)
+{
+  if (fiber->stack->allowed)
+    begin_allowances (fiber);
+  return least_deadline (fiber->stack->limit);
+}
+
+BelayReason
+belay_limit_pending (BelayLimit *limit)
+{
+  gint64 least;
+
+  if (belay_limit_is_cancelled (limit))
+    return BELAY_REASON_CANCELLED;
+  least = least_deadline (limit);
+  return least != G_MAXINT64 && least <= belay_now () ? BELAY_REASON_DEADLINE : BELAY_REASON_OK;
+}
+
 /* @now: a time that was read just before, else 0. */
 static inline gboolean
 is_late_at (gint64 deadline, gint64 now)

@@ -29,7 +29,7 @@ describe_children (GString *text, BelayScope *scope)
   if (n > CHILDREN)
     g_string_append_printf (text, " and %u more", n - CHILDREN);
   if (n < belay_scope_count_children (scope, 0))
-    g_string_append_printf (text, "%s callbacks of futures", n == 0 ? ":" : " and");
+    g_string_append_printf (text, "%s callbacks of futures or early releases", n == 0 ? ":" : " and");
   belay_spin_unlock (&scope->lock);
 }
 

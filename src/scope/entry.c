@@ -1,36 +1,85 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Entries: the resources and deferred functions that a scope releases.
+ * Entries: the resources and functions that a scope releases.
  *
  * An entry is added, at the head of the list, while the scope is OPEN or JOINING, under its lock. From RELEASING on nothing
- * is added, so the list is the closer's alone: newest first, one after another, all of them whatever fails. What comes
- * too late is released by the caller, at once.
+ * is added, so where nobody was given a handle (handle.c) the list is the closer's alone: newest first, one after another,
+ * all of them whatever fails. In a scope that has given handles out, `handled`, the closer takes each one off under the
+ * lock, and before the next waits for those that are being released early. What comes too late is released by the caller,
+ * at once.
+ *
+ * Invariants
+ *   1. `armed` is set from when the entry is added until it is taken off, by exactly one who then releases it, or has it.
+ *   2. `handled` is set before the first handle is given out, and no first handle is given out from RELEASING on.
+ *   3. `oldest` is the end of the list when there is one; it means nothing otherwise.
  */
-#include "scope/scope-private.h"
-
-struct _BelayEntry
-{
-  BelayEntry *next;
-  gpointer    resource; /* or else */
-  BelayFunc   func;
-  gpointer    data;
-  const char *site;
-};
+#include "scope/entry.h"
 
 static inline BelayEntry *
-entry_new (gpointer resource, BelayFunc func, gpointer data, const char *site)
+entry_new (BelayEntryKind kind, gpointer what, gpointer data, GDestroyNotify destroy, const char *site)
 {
   BelayEntry *self = belay_piece_new (sizeof *self);
 
-  self->resource = resource;
-  self->func = func;
+  self->what = what;
   self->data = data;
+  self->destroy = destroy;
   self->site = site;
+  self->handles = 0;
+  self->kind = (guint8) kind;
+  self->armed = FALSE;
+  self->held = TRUE;
   return self;
 }
 
+void
+belay_entry_free (BelayEntry *self)
+{
+  belay_piece_free (self, sizeof *self);
+}
+
+void
+belay_entry_link (BelayScope *scope, BelayEntry *self)
+{
+  self->prev = NULL;
+  self->next = scope->entries;
+  if (self->next != NULL)
+    self->next->prev = self;
+  else
+    scope->oldest = self;
+  scope->entries = self;
+  self->armed = TRUE;
+}
+
+void
+belay_entry_unlink (BelayScope *scope, BelayEntry *self)
+{
+  if (self->prev != NULL)
+    self->prev->next = self->next;
+  else
+    scope->entries = self->next;
+  if (self->next != NULL)
+    self->next->prev = self->prev;
+  else
+    scope->oldest = self->prev;
+  self->armed = FALSE;
+}
+
+void
+belay_entry_end (BelayScope *scope, BelayEntry *self)
+{
+  gboolean over;
+
+  belay_spin_lock (&scope->lock);
+  self->held = FALSE;
+  over = self->handles == 0;
+  belay_spin_unlock (&scope->lock);
+  if (over)
+    belay_entry_free (self);
+}
+
+/* With the first handle, if one is wanted: it keeps the scope's memory. */
 static gboolean
-add_entry (BelayScope *self, BelayEntry *entry)
+add_entry (BelayScope *self, BelayEntry *entry, gboolean with_handle)
 {
   gboolean accepted;
 
@@ -38,23 +87,48 @@ add_entry (BelayScope *self, BelayEntry *entry)
   accepted = self->state <= BELAY_SCOPE_JOINING;
   if (accepted)
     {
-      entry->next = self->entries;
-      self->entries = entry;
+      belay_entry_link (self, entry);
+      if (G_UNLIKELY (with_handle))
+        belay_entry_add_handle (self, entry);
     }
   belay_spin_unlock (&self->lock);
   return accepted;
 }
 
-static gboolean
+static void
 fail_closed (GError **error)
 {
   g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope is closed; what was given to it has been released");
+}
+
+/* --- what may be registered --- */
+
+/* What belongs to a block and to a fiber, or to somebody else, and cannot be another scope's. */
+static const char *
+why_pinned (BelayScope *self, gpointer resource)
+{
+  if (resource == self)
+    return "a scope cannot own itself";
+  if (belay_scope_is_lent (resource))
+    return "a scope that is lent is closed by what it belongs to, and cannot be another's";
+  if (belay_small_limit_is (resource))
+    return "a time-out or shield belongs to its block, and cannot be a scope's";
+  if (belay_resource_tag (resource) == BELAY_TAG_SCOPE && ((BelayScope *) resource)->limit.fiber != NULL)
+    return "a lexical scope belongs to its block, and cannot be another scope's";
+  return NULL;
+}
+
+static gboolean
+fail_pinned (const char *why, GError **error)
+{
+  g_critical ("%s", why);
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, why);
   return FALSE;
 }
 
 /* In a fiber: closes anything that can be registered. */
 static gboolean
-close_entry (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
+close_resource (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
 {
   gboolean ok;
 
@@ -65,6 +139,8 @@ close_entry (gpointer resource, BelayReason reason, gint64 timeout, GError **err
       return TRUE;
     case BELAY_TAG_SCOPE:
       ok = belay_scope_finish (resource, reason, error);
+      if (!ok)
+        belay_scope_hold_errors (resource, belay_fiber_self (), *error);
       belay_scope_unref (resource);
       return ok;
     default:
@@ -72,35 +148,100 @@ close_entry (gpointer resource, BelayReason reason, gint64 timeout, GError **err
     }
 }
 
-/* Too late for the scope: releases now, here when that is possible. */
-static gboolean
-release_late (BelayScope *self, gpointer resource, GError **error)
+/* Releases what no scope has taken: here when that is possible, else soon. */
+static void
+release_now (BelayScope *self, gpointer resource, BelayReason reason, const char *what)
 {
   g_autoptr (GError) failure = NULL;
 
   if (!belay_in_fiber ())
     belay_resource_drop (resource);
-  else if (!close_entry (resource, BELAY_REASON_LEFT, self->release_timeout, &failure))
-    belay_sink_error (failure, "closing what came too late for its scope", self->site);
-  return fail_closed (error);
+  else if (!close_resource (resource, reason, self->release_timeout, &failure))
+    belay_sink_error (failure, what, self->site);
+}
+
+/* Of a resource that was given: FALSE when it cannot be the scope's, and then it is dealt with. */
+static gboolean
+accept_resource (BelayScope *self, gpointer resource, GError **error)
+{
+  const char *why;
+
+  if (G_UNLIKELY (!belay_resource_is_valid (resource)))
+    return belay_resource_refuse (resource, error) != NULL;
+  why = why_pinned (self, resource);
+  if (G_LIKELY (why == NULL))
+    return TRUE;
+  if (resource != self && !belay_scope_is_lent (resource))
+    release_now (self, resource, BELAY_REASON_ERROR, "closing what was given to another scope");
+  return fail_pinned (why, error);
+}
+
+/* --- registering resources --- */
+
+static BelayEntry *
+register_resource (BelayScope *self, gpointer resource, gboolean with_handle, GError **error)
+{
+  BelayEntry *entry;
+
+  if (!accept_resource (self, resource, error))
+    return NULL;
+  entry = entry_new (BELAY_ENTRY_RESOURCE, resource, NULL, NULL, NULL);
+  if (add_entry (self, entry, with_handle))
+    return entry;
+  belay_entry_free (entry);
+  release_now (self, resource, self->reason, "closing what came too late for its scope");
+  fail_closed (error);
+  return NULL;
 }
 
 gboolean
 belay_scope_adopt (BelayScope *self, gpointer resource, GError **error)
 {
-  BelayEntry *entry;
-
   g_return_val_if_fail (self != NULL, FALSE);
 
-  if (resource == NULL)
+  return resource == NULL || register_resource (self, resource, FALSE, error) != NULL;
+}
+
+BelayEntry *
+belay_scope_push (BelayScope *self, gpointer resource, GError **error)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+
+  if (resource != NULL)
+    return register_resource (self, resource, TRUE, error);
+  g_critical ("belay_scope_push: there is no resource");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "there is no resource to push");
+  return NULL;
+}
+
+gboolean
+belay_move (gpointer variable, BelayScope *to, GError **error)
+{
+  gpointer *place = variable;
+  BelayEntry *entry;
+  const char *why;
+
+  g_return_val_if_fail (variable != NULL && to != NULL, FALSE);
+
+  if (*place == NULL)
     return TRUE;
-  if (G_UNLIKELY (!belay_resource_is_valid (resource)))
-    return belay_resource_refuse (resource, error) != NULL;
-  entry = entry_new (resource, NULL, NULL, NULL);
-  if (add_entry (self, entry))
-    return TRUE;
-  belay_piece_free (entry, sizeof *entry);
-  return release_late (self, resource, error);
+  if (G_UNLIKELY (!belay_resource_is_valid (*place)))
+    {
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "what was to be moved is no resource");
+      return FALSE;
+    }
+  why = why_pinned (to, *place);
+  if (G_UNLIKELY (why != NULL))
+    return fail_pinned (why, error);
+  entry = entry_new (BELAY_ENTRY_RESOURCE, *place, NULL, NULL, NULL);
+  if (add_entry (to, entry, FALSE))
+    {
+      *place = NULL;
+      return TRUE;
+    }
+  belay_entry_free (entry);
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope is closed; what was to be moved stays where it was");
+  return FALSE;
 }
 
 gpointer
@@ -112,15 +253,18 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
   g_return_val_if_fail (self != NULL && future != NULL, NULL);
 
   /* Its place is made before the resource is, so that nothing can fail in between. */
-  entry = entry_new (NULL, NULL, NULL, site);
-  resource = entry->resource = belay_await_at (future, error, site);
+  entry = entry_new (BELAY_ENTRY_RESOURCE, NULL, NULL, NULL, site);
+  resource = entry->what = belay_await_at (future, error, site);
   if (G_UNLIKELY (resource != NULL && !belay_resource_is_valid (resource)))
     resource = belay_resource_refuse (resource, error);
-  if (resource != NULL && add_entry (self, entry))
+  if (resource != NULL && add_entry (self, entry, FALSE))
     return resource;
-  belay_piece_free (entry, sizeof *entry);
+  belay_entry_free (entry);
   if (resource != NULL)
-    release_late (self, resource, error);
+    {
+      release_now (self, resource, self->reason, "closing what came too late for its scope");
+      fail_closed (error);
+    }
   return NULL;
 }
 
@@ -130,103 +274,169 @@ gpointer
   return belay_enter_at (self, future, error, NULL);
 }
 
-typedef struct
-{
-  BelayFunc func;
-  gpointer  data;
-} Deferred;
+/* --- registering functions --- */
 
 static gboolean
-call_deferred (gpointer data, BelayReason reason, GError **error)
+call_function (gpointer data, BelayReason reason, GError **error)
 {
-  Deferred *deferred = data;
+  BelayEntry *self = data;
 
-  return deferred->func (deferred->data, error);
+  return self->kind == BELAY_ENTRY_EXIT ? ((BelayExitFunc) self->what) (self->data, reason, error)
+                                        : ((BelayFunc) self->what) (self->data, error);
+}
+
+/* In a fiber. */
+static gboolean
+run_function (BelayFiber *fiber, BelayEntry *entry, BelayReason reason, gint64 timeout, GError **error)
+{
+  gboolean ok = belay_release_run (fiber, call_function, entry, reason, timeout, NULL, "a deferred function", error);
+
+  if (entry->destroy != NULL)
+    entry->destroy (entry->data);
+  return ok;
 }
 
 static gboolean
-run_detached_deferred (gpointer data, GError **error)
+run_late_function (gpointer data, GError **error)
 {
-  return belay_release_run (belay_fiber_self (), call_deferred, data, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, NULL,
-                            "a deferred function", error);
+  return run_function (belay_fiber_self (), data, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, error);
+}
+
+/* NULL: it came too late, and was called at once, or will be soon. */
+static BelayEntry *
+register_function (BelayScope *self, BelayEntry *entry, gboolean with_handle)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (add_entry (self, entry, with_handle))
+    return entry;
+  if (!belay_in_fiber ())
+    {
+      belay_future_unref (belay_task_detached (self->context, run_late_function, entry, (GDestroyNotify) belay_entry_free,
+                                               self->site));
+      return NULL;
+    }
+  if (!run_function (belay_fiber_self (), entry, self->reason, self->release_timeout, &error))
+    belay_sink_error (error, "a deferred function that came too late for its scope", self->site);
+  belay_entry_free (entry);
+  return NULL;
 }
 
 gboolean
 belay_scope_defer (BelayScope *self, BelayFunc func, gpointer data)
 {
-  Deferred deferred = { func, data };
-  g_autoptr (GError) error = NULL;
+  g_return_val_if_fail (self != NULL && func != NULL, FALSE);
+  return register_function (self, entry_new (BELAY_ENTRY_FUNC, (gpointer) func, data, NULL, NULL), FALSE) != NULL;
+}
+
+gboolean
+belay_scope_on_exit (BelayScope *self, BelayExitFunc func, gpointer data, GDestroyNotify destroy)
+{
+  g_return_val_if_fail (self != NULL && func != NULL, FALSE);
+  return register_function (self, entry_new (BELAY_ENTRY_EXIT, (gpointer) func, data, destroy, NULL), FALSE) != NULL;
+}
+
+BelayEntry *
+belay_scope_push_func (BelayScope *self, BelayExitFunc func, gpointer data, GDestroyNotify destroy, GError **error)
+{
   BelayEntry *entry;
 
-  g_return_val_if_fail (self != NULL && func != NULL, FALSE);
-
-  entry = entry_new (NULL, func, data, NULL);
-  if (add_entry (self, entry))
-    return TRUE;
-  belay_piece_free (entry, sizeof *entry);
-  if (!belay_in_fiber ())
-    belay_future_unref (belay_task_detached (self->context, run_detached_deferred, g_memdup2 (&deferred, sizeof deferred),
-                                             g_free, self->site));
-  else if (!belay_release_run (belay_fiber_self (), call_deferred, &deferred, BELAY_REASON_LEFT, self->release_timeout, NULL,
-                               "a deferred function", &error))
-    belay_sink_error (error, "a deferred function that came too late for its scope", self->site);
-  return FALSE;
+  g_return_val_if_fail (self != NULL && func != NULL, NULL);
+  entry = register_function (self, entry_new (BELAY_ENTRY_EXIT, (gpointer) func, data, destroy, NULL), TRUE);
+  if (entry == NULL)
+    g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope is closed; the function was called at once");
+  return entry;
 }
 
 /* --- releasing --- */
 
-static void
-run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason reason)
+gboolean
+belay_entry_run (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason reason, GError **error)
 {
-  GError *error = NULL;
+  GError *failure = NULL;
   gboolean ok;
 
-  if (entry->resource == NULL)
-    {
-      Deferred deferred = { entry->func, entry->data };
-
-      ok = belay_release_run (fiber, call_deferred, &deferred, reason, self->release_timeout, NULL, "a deferred function",
-                              &error);
-    }
+  if (entry->kind == BELAY_ENTRY_RESOURCE)
+    ok = close_resource (entry->what, reason, self->release_timeout, &failure);
   else
-    {
-      ok = close_entry (entry->resource, reason, self->release_timeout, &error);
-    }
-  if (!ok)
-    {
-      if (entry->site != NULL && !g_str_has_prefix (error->message, entry->site))
-        g_prefix_error (&error, "%s: ", entry->site);
-      belay_scope_add_error (self, error);
-    }
-  belay_piece_free (entry, sizeof *entry);
+    ok = run_function (fiber, entry, reason, self->release_timeout, &failure);
+  if (ok)
+    return TRUE;
+  if (entry->site != NULL && !g_str_has_prefix (failure->message, entry->site))
+    g_prefix_error (&failure, "%s: ", entry->site);
+  g_propagate_error (error, failure);
+  return FALSE;
 }
 
-/* Nothing is added once RELEASING has begun, so the list is the closer's alone. */
+/* The newest is the closer's from here on. */
+static BelayEntry *
+take_newest (BelayScope *self, BelayFiber *fiber)
+{
+  BelayEntry *entry;
+
+  if (G_LIKELY (!self->handled))
+    {
+      entry = self->entries;
+      if (entry != NULL)
+        self->entries = entry->next;
+      return entry;
+    }
+  belay_early_join (self, fiber);
+  belay_spin_lock (&self->lock);
+  entry = self->entries;
+  if (entry != NULL)
+    belay_entry_unlink (self, entry);
+  belay_spin_unlock (&self->lock);
+  return entry;
+}
+
 void
 belay_entries_release (BelayScope *self, BelayFiber *fiber, BelayReason reason)
 {
-  while (self->entries != NULL)
-    {
-      BelayEntry *entry = self->entries;
+  BelayEntry *entry;
 
-      self->entries = entry->next;
-      run_entry (self, fiber, entry, reason);
+  while ((entry = take_newest (self, fiber)) != NULL)
+    {
+      GError *error = NULL;
+
+      if (!belay_entry_run (self, fiber, entry, reason, &error))
+        belay_scope_add_error (self, error, belay_attached_take (fiber, error), entry->site);
+      if (G_LIKELY (!self->handled))
+        belay_entry_free (entry);
+      else
+        belay_entry_end (self, entry);
     }
+}
+
+void
+belay_entry_abandon (BelayScope *self, BelayEntry *entry)
+{
+  if (entry->kind == BELAY_ENTRY_RESOURCE)
+    {
+      belay_resource_abandon (entry->what);
+      return;
+    }
+  g_critical ("a deferred function of the scope from %s is not called, since the main context of the scope has ended",
+              self->site != NULL ? self->site : "?");
+  if (entry->destroy != NULL)
+    entry->destroy (entry->data);
 }
 
 void
 belay_entries_abandon (BelayScope *self)
 {
-  while (self->entries != NULL)
+  for (;;)
     {
-      BelayEntry *entry = self->entries;
+      BelayEntry *entry;
 
-      self->entries = entry->next;
-      if (entry->resource != NULL)
-        belay_resource_abandon (entry->resource);
-      else
-        g_critical ("a deferred function of the scope from %s is not called, since the main context of the scope has ended",
-                    self->site != NULL ? self->site : "?");
-      belay_piece_free (entry, sizeof *entry);
+      belay_spin_lock (&self->lock);
+      entry = self->entries;
+      if (entry != NULL)
+        belay_entry_unlink (self, entry);
+      belay_spin_unlock (&self->lock);
+      if (entry == NULL)
+        return;
+      belay_entry_abandon (self, entry);
+      belay_entry_end (self, entry);
     }
 }

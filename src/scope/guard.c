@@ -35,6 +35,7 @@ static gboolean
 close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **error)
 {
   gsize tag = belay_resource_tag (resource);
+  GError *failure = NULL;
   gboolean ok;
 
   if (tag == BELAY_TAG_INSTANT)
@@ -44,7 +45,12 @@ close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **e
     }
   if (tag != BELAY_TAG_SCOPE)
     return belay_resource_close (resource, reason, release_timeout (fiber), error);
-  ok = belay_scope_finish (resource, reason, error);
+  ok = belay_scope_finish (resource, reason, &failure);
+  if (!ok)
+    {
+      belay_scope_hold_errors (resource, fiber, failure);
+      g_propagate_error (error, failure);
+    }
   belay_scope_unref (resource);
   return ok;
 }
@@ -85,7 +91,7 @@ belay_release (gpointer variable)
       if (!belay_resource_close (resource, belay_limit_reason (fiber), release_timeout (fiber), &error))
         {
           g_prefix_error (&error, "closing a %s: ", name);
-          belay_scope_add_error (belay_scope_innermost (fiber), error);
+          belay_scope_add_error (belay_scope_innermost (fiber), error, belay_attached_take (fiber, error), NULL);
         }
     }
   errno = saved_errno;
@@ -131,8 +137,9 @@ belay_commit (gpointer variable, GError **error)
 {
   gpointer resource;
   BelayFiber *fiber;
-  GError *close_error = NULL;
+  GError *failure = NULL, *close_error = NULL;
   BelayReason reason;
+  const char *name;
   gboolean ok;
 
   g_return_val_if_fail (variable != NULL, FALSE);
@@ -152,9 +159,10 @@ belay_commit (gpointer variable, GError **error)
       belay_resource_drop (resource);
       return belay_fail_no_fiber ("belay_commit", error);
     }
-  if (belay_limit_check (fiber, NULL, error))
+  name = belay_resource_name (resource);
+  if (belay_limit_check (fiber, NULL, &failure))
     {
-      ok = belay_resource_commit (resource, error);
+      ok = belay_resource_commit (resource, &failure);
       reason = ok ? BELAY_REASON_OK : BELAY_REASON_ERROR;
     }
   else
@@ -163,7 +171,15 @@ belay_commit (gpointer variable, GError **error)
       reason = belay_limit_reason (fiber);
     }
   if (!close_here (fiber, resource, reason, &close_error))
-    belay_scope_add_error (belay_scope_innermost (fiber), close_error);
+    {
+      g_prefix_error (&close_error, "closing a %s: ", name);
+      if (ok)
+        belay_scope_add_error (belay_scope_innermost (fiber), close_error, belay_attached_take (fiber, close_error), NULL);
+      else
+        belay_attached_add (fiber, failure, close_error, fiber->site);
+    }
+  if (!ok)
+    g_propagate_error (error, failure);
   return ok;
 }
 
@@ -184,7 +200,9 @@ belay_with_next (int step, gpointer variable, GError **error)
       if (close_said (variable, BELAY_REASON_ERROR, &failure))
         return 3;
       if (belay_in_fiber ())
-        belay_scope_add_error (belay_scope_innermost (belay_fiber_self ()), failure);
+        belay_attached_add (belay_fiber_self (), *error, failure, belay_fiber_self ()->site);
+      else
+        g_error_free (failure);
       return 2;
     default:
       return 3;
@@ -247,74 +265,4 @@ belay_close_start (gpointer variable)
   self = g_new (Close, 1);
   *self = (Close) { resource, belay_resource_name (resource), belay_resource_site (belay_context_get (), resource) };
   return belay_task_detached (belay_context_get (), belay_close_now, self, free_close, NULL);
-}
-
-/* --- time-outs and shields --- */
-
-static void
-small_limit_release (gpointer data)
-{
-  BelayLimit *limit = data;
-  BelayFiber *fiber = limit->fiber;
-
-  if (G_UNLIKELY (fiber == NULL || fiber != belay_fiber_self ()))
-    {
-      g_critical ("a time-out or shield belongs to the block and the fiber that made it");
-      if (fiber == NULL) /* its fiber has ended and left it behind */
-        g_free (limit);
-      return;
-    }
-  belay_limit_pop (fiber, limit);
-  belay_limit_clear (limit);
-  belay_limit_free (fiber->context, limit);
-}
-
-static const BelayPlainClass timeout_class = { BELAY_TAG_INSTANT, "BelayTimeout", NULL, NULL, small_limit_release, NULL };
-static const BelayPlainClass shield_class = { BELAY_TAG_INSTANT, "BelayShield", NULL, NULL, small_limit_release, NULL };
-
-BelayTimeout *
-belay_timeout (gint64 milliseconds)
-{
-  BelayFiber *fiber = belay_fiber_self ();
-  BelayLimit *limit;
-
-  if (G_UNLIKELY (fiber == NULL))
-    {
-      belay_fail_no_fiber ("belay_timeout", NULL);
-      return NULL;
-    }
-  limit = belay_limit_alloc (fiber->context);
-  limit->klass = &timeout_class;
-  atomic_init (&limit->deadline, belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000);
-  belay_limit_push (fiber, limit);
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (limit, NULL);
-  return (BelayTimeout *) limit;
-}
-
-gboolean
-belay_timeout_expired (BelayTimeout *timeout)
-{
-  g_return_val_if_fail (timeout != NULL, FALSE);
-  return ((BelayLimit *) timeout)->observed == BELAY_REASON_DEADLINE;
-}
-
-BelayShield *
-belay_shield (void)
-{
-  BelayFiber *fiber = belay_fiber_self ();
-  BelayLimit *limit;
-
-  if (G_UNLIKELY (fiber == NULL))
-    {
-      belay_fail_no_fiber ("belay_shield", NULL);
-      return NULL;
-    }
-  limit = belay_limit_alloc (fiber->context);
-  limit->klass = &shield_class;
-  limit->shield = TRUE;
-  belay_limit_push (fiber, limit);
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (limit, NULL);
-  return (BelayShield *) limit;
 }

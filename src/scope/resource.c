@@ -431,6 +431,14 @@ belay_resource_drop (gpointer resource)
     belay_resource_schedule (NULL, resource, NULL);
 }
 
+/* An await knows resources by this, and it is below. */
+static __attribute__ ((constructor)) void
+tell_awaits (void)
+{
+  belay_taken_destroy = belay_resource_drop;
+  belay_taken_hold = belay_leaks_hold;
+}
+
 BelayFuture *
 belay_resource_future (gpointer resource)
 {

@@ -101,31 +101,6 @@ leave_to_another (BelayScope *self)
                                            (GDestroyNotify) belay_scope_unref, self->site));
 }
 
-/* FALSE: the release around the fiber is out of time before @future is known. */
-static gboolean
-await_in_release (BelayFiber *fiber, BelayFuture *future, const char *site)
-{
-  BelayStack *stack = fiber->stack;
-  gboolean bounded = TRUE;
-
-  stack->fired = FALSE;
-  belay_stack_set_wait (stack, BELAY_WAITS_FOR_FUTURE, future, site);
-  if (!belay_future_add_waiter (future, &stack->waiter))
-    return TRUE;
-  for (;;)
-    {
-      belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, bounded ? belay_limit_release_deadline (fiber) : G_MAXINT64);
-      if (stack->fired)
-        return TRUE;
-      if (bounded && belay_limit_expire_release (fiber))
-        {
-          if (belay_future_remove_waiter (future, &stack->waiter))
-            return FALSE;
-          bounded = FALSE; /* it has just settled */
-        }
-    }
-}
-
 /* TRUE when the fiber is in a release of the scope's, by itself or as a child of it: its close waits for that. */
 static gboolean
 is_in_release (BelayScope *self, BelayFiber *fiber)
@@ -144,6 +119,14 @@ is_in_release (BelayScope *self, BelayFiber *fiber)
   return FALSE;
 }
 
+static gboolean
+fail_own_release (BelayScope *self, GError **error)
+{
+  g_critical ("the scope from %s is closed from inside of its own close", self->site != NULL ? self->site : "?");
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own release");
+  return FALSE;
+}
+
 /* A later closer waits for the first, and has its result. */
 static gboolean
 join_close (BelayScope *self, BelayFiber *fiber, GError **error)
@@ -151,11 +134,7 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
   BelayFuture *closed, *fresh;
 
   if (self->closer == fiber || is_in_release (self, fiber))
-    {
-      g_critical ("the scope from %s is closed from inside of its own close", self->site != NULL ? self->site : "?");
-      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot be closed by its own release");
-      return FALSE;
-    }
+    return fail_own_release (self, error);
   fresh = belay_future_block_new (BelayFuture);
   belay_future_init (fresh, 1);
   belay_spin_lock (&self->lock);
@@ -165,12 +144,12 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
   belay_spin_unlock (&self->lock);
   if (fresh != NULL)
     belay_future_unref (fresh);
-  if (self->state != BELAY_SCOPE_CLOSED && !await_in_release (fiber, closed, self->site))
+  if (self->state != BELAY_SCOPE_CLOSED && !belay_release_await (fiber, closed, self->site))
     {
       belay_scope_cancel (self, "the release that waits for its close was out of time");
       return fail_late (self, error);
     }
-  if (self->errors != NULL && self->errors->len > 0)
+  if (self->errors != NULL)
     {
       g_propagate_error (error, belay_scope_summary (self));
       return FALSE;
@@ -229,7 +208,7 @@ finish_from_afar (BelayScope *self, BelayFiber *fiber, BelayReason reason, GErro
   finish = g_new (Finish, 1);
   *finish = (Finish) { belay_scope_ref (self), reason };
   done = belay_task_detached (self->context, finish_at_home, finish, free_finish, self->site);
-  if (await_in_release (fiber, done, self->site))
+  if (belay_release_await (fiber, done, self->site))
     return belay_future_check (done, error);
   belay_scope_cancel (self, "the release that waits for its close was out of time");
   return fail_late (self, error);
@@ -252,30 +231,23 @@ why_cancelled (BelayLimit *limit)
 static void
 add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
 {
-  GError *error;
-
   if (reason == BELAY_REASON_CANCELLED && !(self->failed && self->errors != NULL))
     {
       const char *why = why_cancelled (limit);
 
       if (why == NULL)
         return;
-      error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, why);
+      self->errors = belay_errors_add_first (self->errors, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, why),
+                                             self->site);
+      self->interruption = 1;
     }
   else if ((reason == BELAY_REASON_DEADLINE && self->body != NULL) || self->child_late)
     {
-      error = g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
-                           self->site != NULL ? self->site : "?");
+      belay_scope_add_error (self, g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
+                                                self->site != NULL ? self->site : "?"), NULL, NULL);
+      if (self->body != NULL)
+        self->interruption = belay_errors_get_size (self->errors);
     }
-  else
-    {
-      return;
-    }
-  belay_scope_add_error (self, error);
-  if (self->body != NULL || reason == BELAY_REASON_CANCELLED)
-    self->interruption = error;
-  if (reason == BELAY_REASON_CANCELLED)
-    g_ptr_array_insert (self->errors, 0, g_ptr_array_steal_index (self->errors, self->errors->len - 1));
 }
 
 /* FALSE: another thread has just given it a chain to wait for. */
@@ -306,6 +278,8 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   if (G_UNLIKELY (self->context != fiber->context))
     return finish_from_afar (self, fiber, reason, error);
 
+  if (G_UNLIKELY (self->early != NULL && belay_early_is_around (self, fiber)))
+    return fail_own_release (self, error);
   if (G_UNLIKELY (has_children (self) && is_inside (self, fiber)))
     {
       g_critical ("the scope from %s is closed by one of its own fibers, which it would wait for",
@@ -343,7 +317,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
         reason = (BelayReason) limit->observed;
       else if (reason == BELAY_REASON_OK && self->child_cancelled && !self->failed && belay_limit_is_cancelled (limit))
         reason = BELAY_REASON_CANCELLED;
-      else if (self->errors != NULL && self->errors->len > 0)
+      else if (self->errors != NULL)
         reason = BELAY_REASON_ERROR;
       else if (reason == BELAY_REASON_OK && self->child_late)
         reason = BELAY_REASON_DEADLINE;
@@ -351,6 +325,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   add_interruption (self, limit, reason);
   belay_spin_lock (&self->lock);
   self->state = BELAY_SCOPE_RELEASING;
+  self->reason = (guint8) reason;
   self->body = NULL;
   belay_spin_unlock (&self->lock);
   if (self->limit.fiber != NULL)
@@ -365,10 +340,12 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
       }
   while (G_UNLIKELY (!try_to_end (self)));
   belay_leaks_let_go (self);
+  if (G_UNLIKELY (self->locals != NULL))
+    belay_locals_free (self);
   if (self->closed != NULL)
     belay_future_settle (self->closed, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
 
-  if (self->errors == NULL || self->errors->len == 0)
+  if (self->errors == NULL)
     return TRUE;
   g_propagate_error (error, belay_scope_summary (self));
   return FALSE;

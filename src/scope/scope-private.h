@@ -6,7 +6,7 @@
 #include "run/spin.h"
 
 typedef struct _BelayTask  BelayTask;
-typedef struct _BelayEntry BelayEntry;
+typedef struct _BelayEarly BelayEarly;
 typedef struct _BelayChain BelayChain;
 
 /* Tags of Belay's own plain classes; applications use BELAY_PLAIN_TAG. */
@@ -65,14 +65,19 @@ struct _BelayScope
   atomic_uint     n_children;      /* changed under the lock, read without */
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
-  GPtrArray      *errors;          /* of GError */
-  const GError   *interruption;    /* that of `errors` which only says that the body was cancelled or out of time */
+  BelayEntry     *oldest;          /* the last of them */
+  BelayEarly     *early;           /* releases under way before the scope's; changed at home */
   gboolean        child_cancelled; /* a child ended CANCELLED */
   gboolean        child_late;      /* a child was stopped by a deadline of the scope's, or around it */
   gboolean        failed;          /* it was cancelled because a member failed */
+  guint8          handled;         /* some entry has, or had, a handle */
+  guint8          reason;          /* that of its releases: a BelayReason, once they have begun */
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */
 
+  BelayErrors    *errors;          /* home; not changed once it is CLOSED */
+  guint           interruption;    /* home: from 1, that of `errors` which only says that the body was cancelled or out of time */
+  gpointer        locals;          /* home: values of the fiber that it belongs to, see local.c */
   BelayLimit     *outside;         /* home: the closer's innermost limit when RELEASING began; compared, not followed */
   gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
 };
@@ -95,6 +100,7 @@ void        belay_resource_abandon (gpointer resource);
 /* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. */
 void        belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason,
                                          const char *site);
+void        belay_resource_drop    (gpointer resource);
 /* The same for what was left without a word. belay_resource_drop() does so as a GDestroyNotify. */
 void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 
@@ -109,7 +115,8 @@ gboolean    belay_close_now        (gpointer close, GError **error);
 void        belay_close_describe   (gpointer close, GPtrArray *lines);
 
 /* --- leaks.c: for BELAY_UNUSUAL_LEAKS alone --- */
-/* What is no resource is held, too. */
+/* It is held from now on; the second: what is no resource, too. */
+void        belay_leaks_hold       (gpointer resource, const char *site);
 void        belay_leaks_note       (gpointer held, const char *name, const char *site);
 /* Its release begins. */
 void        belay_leaks_forget     (gpointer held);
@@ -134,11 +141,16 @@ typedef gboolean (*BelayReleaseFunc) (gpointer data, BelayReason reason, GError 
 gboolean    belay_release_run      (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, BelayReason reason,
                                     gint64 timeout, GDestroyNotify expired, const char *name, GError **error);
 
+/* FALSE: the release around the fiber is out of time before @future is known. Deaf to all else. */
+gboolean    belay_release_await    (BelayFiber *fiber, BelayFuture *future, const char *site);
+
 /* --- task.c --- */
 BelayTask  *belay_task_new         (BelayContext *context, BelayLimit *outer, BelayFunc func, BelayValueFunc value_func,
                                     gpointer data, GDestroyNotify destroy_data, GDestroyNotify destroy, const char *site);
 /* Starts it under a scope; FALSE: refused, its future is rejected and its data freed. */
 gboolean    belay_task_start       (BelayTask *task, BelayScope *scope);
+/* The same, and at home what is around the scope counts, too: where that is cancelled, nothing starts. */
+gboolean    belay_task_start_in    (BelayTask *task, BelayScope *scope);
 /* Ends one that was not started: (transfer full) @error. */
 void        belay_task_refuse      (BelayTask *task, GError *error);
 /* Starts one that belongs to nobody; the end of the program waits for it. */
@@ -153,12 +165,20 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
 /* A stored scope with this home, whoever calls, of children that have nothing to do with each other: a loop's. */
 BelayScope *belay_scope_new_for    (BelayContext *context, const char *site);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
+/* Whether a resource is a scope that belongs to a fiber, a release or an object. */
+gboolean    belay_scope_is_lent    (gpointer resource);
+/* The scope that a fiber owns without having begun one, made at the first call. */
+BelayScope *belay_scope_of_fiber   (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
 gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);
-/* (transfer full) @error */
-void        belay_scope_add_error  (BelayScope *scope, GError *error);
+/* At home: (transfer full) @error, and what is attached to it (transfer full) (nullable). @site may be NULL: the scope's. */
+void        belay_scope_add_error  (BelayScope *scope, GError *error, BelayErrors *attached, const char *site);
 /* Gives the errors of a closed scope to another, or to the sink when NULL: all but the interruption of its body. */
 void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const char *prefix);
+/* The same as a list, after (transfer full) @list; @first: from this one on. */
+BelayErrors *belay_scope_list_errors (BelayScope *scope, BelayErrors *list, guint first);
+/* The fiber is told of @top, the error of the scope's close: what is attached to that is held. */
+void        belay_scope_hold_errors (BelayScope *scope, BelayFiber *fiber, const GError *top);
 /* Under the lock. What is around it belongs to fibers of the home thread: elsewhere its own word is all that can be read. */
 static inline gboolean
 belay_scope_looks_cancelled (BelayScope *scope)
@@ -167,8 +187,8 @@ belay_scope_looks_cancelled (BelayScope *scope)
     return belay_limit_is_cancelled (scope->inside);
   return atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
 }
-/* A child of the group has failed: (transfer full) @error. */
-void        belay_scope_child_failed (BelayScope *scope, GError *error);
+/* A child of the group has failed; the parameters are those of belay_scope_add_error(). */
+void        belay_scope_child_failed (BelayScope *scope, GError *error, BelayErrors *attached, const char *site);
 /* What was counted as a child has ended, at home; @task when it is one of the list. */
 void        belay_scope_leave      (BelayScope *scope, BelayTask *task);
 /* Under the lock: how many there are now. No atomic addition, since all who change it hold the lock. */
@@ -190,6 +210,18 @@ BelayScope *belay_scope_of_limit   (BelayLimit *limit);
 void        belay_entries_abandon  (BelayScope *scope);
 /* By the closer, when RELEASING has begun: all of them, newest first. */
 void        belay_entries_release  (BelayScope *scope, BelayFiber *fiber, BelayReason reason);
+
+/* --- handle.c --- */
+/* TRUE when the fiber is in an early release of the scope's, by itself or as a child of it: its close waits for that. */
+gboolean    belay_early_is_around  (BelayScope *scope, BelayFiber *fiber);
+
+/* --- timeout.c --- */
+/* Whether a resource is a time-out or a shield. */
+gboolean    belay_small_limit_is   (gpointer resource);
+
+/* --- local.c --- */
+/* The fiber has ended, and its releases: frees its values. */
+void        belay_locals_free      (BelayScope *scope);
 
 /* --- scope-error.c --- */
 /* (transfer full): the first error, which says how many more there are. There must be one. */

@@ -69,6 +69,12 @@ static const BelayPlainClass lent_class = { BELAY_PLAIN_TAG, "BelayScope", close
 static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, scope_class_abandon, scope_class_free };
 static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a scope", NULL, NULL, NULL, NULL };
 
+gboolean
+belay_scope_is_lent (gpointer resource)
+{
+  return *(const BelayPlainClass **) resource == &lent_class;
+}
+
 /* --- making and finding --- */
 
 static BelayScope *
@@ -84,6 +90,7 @@ scope_alloc (BelayContext *context, const char *site)
   self->site = site;
   atomic_init (&self->release_timeout, BELAY_RELEASE_TIMEOUT);
   self->inside = &self->limit;
+  self->reason = BELAY_REASON_LEFT;
   atomic_flag_clear (&self->lock);
   return self;
 }
@@ -111,6 +118,12 @@ own_scope (BelayFiber *fiber, BelayLimit *inside, gpointer *place)
 }
 
 BelayScope *
+belay_scope_of_fiber (BelayFiber *fiber)
+{
+  return own_scope (fiber, &fiber->stack->root, &fiber->stack->scope);
+}
+
+BelayScope *
 belay_scope_innermost (BelayFiber *fiber)
 {
   BelayStack *stack = fiber->stack;
@@ -124,7 +137,7 @@ belay_scope_innermost (BelayFiber *fiber)
       if (limit->owns)
         return own_scope (fiber, limit, &limit->scope);
     }
-  return own_scope (fiber, &stack->root, &stack->scope);
+  return belay_scope_of_fiber (fiber);
 }
 
 BelayScope *
@@ -262,7 +275,7 @@ belay_scope_unref (BelayScope *self)
       return;
     }
   belay_limit_clear (&self->limit);
-  g_clear_pointer (&self->errors, g_ptr_array_unref);
+  g_clear_pointer (&self->errors, belay_errors_unref);
   g_clear_pointer (&self->closed, belay_future_unref);
   g_clear_object (&self->cancellable);
   belay_context_unref (self->context);
@@ -328,11 +341,11 @@ belay_scope_cancel (BelayScope *self, const char *reason)
 }
 
 void
-belay_scope_child_failed (BelayScope *self, GError *error)
+belay_scope_child_failed (BelayScope *self, GError *error, BelayErrors *attached, const char *site)
 {
   g_autofree char *reason = g_strdup_printf ("cancelled because another member of the group failed: %s", error->message);
 
-  belay_scope_add_error (self, error);
+  belay_scope_add_error (self, error, attached, site);
   cancel (self, reason, TRUE);
 }
 
