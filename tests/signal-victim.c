@@ -6,7 +6,7 @@
  *
  * In PHASE (start, run, stop, drain) it says "ready" and stays there for a long while, or until it is told to end. It holds
  * three things one inside of the other, "outer", "middle" and "inner"; each takes a moment to close, and with "hang" the
- * middle one never closes by itself.
+ * middle one, or, where there is only that, the outer one, never closes by itself.
  */
 #include <belay/belay.h>
 
@@ -48,7 +48,7 @@ part_close (gpointer data, BelayReason reason, GError **error)
   say ("closing", self->name);
   if (g_str_equal (self->name, "inner") && g_str_equal (phase, "stop"))
     say ("ready", "stop");
-  if (hang && g_str_equal (self->name, "middle"))
+  if (hang && g_str_equal (self->name, g_str_equal (phase, "start") ? "outer" : "middle"))
     return belay_sleep (120 * 1000, error);
   if (!belay_sleep (g_str_equal (phase, "stop") ? 700 : 20, error))
     return FALSE;
