@@ -20,7 +20,7 @@ SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'exampl
 LINE = re.compile(r'\([^()\s]*/([\w.-]+\.c:\d+)\)')
 
 # Arguments without which they print something else each time: GLib's test framework draws a number.
-ARGUMENTS = {'08-test': ['--seed=R02S00000000000000000000000000000000']}
+ARGUMENTS = {'09-test': ['--seed=R02S00000000000000000000000000000000']}
 
 # Examples that are run with an argument, too: (program, arguments, file with what it prints).
 WITH_ARGUMENTS = [
