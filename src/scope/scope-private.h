@@ -209,6 +209,14 @@ void        belay_locals_free      (BelayScope *scope);
 /* (transfer full): the first error, which says how many more there are. There must be one. */
 GError     *belay_scope_summary    (BelayScope *scope);
 
+/* --- manager.c --- */
+/* NULL for what is none. */
+BelayManager *belay_manager_of     (gpointer resource);
+/* Who closes it has the error of the body (nullable), and asks afterwards whether that was swallowed. A reference. */
+BelayManager *belay_manager_listen (BelayManager *manager, const GError *body);
+gboolean    belay_manager_is_swallowed (BelayManager *manager);
+void        belay_manager_unref    (BelayManager *manager);
+
 /* --- chain.c --- */
 /* At home. */
 void        belay_chains_drop      (BelayScope *scope);
