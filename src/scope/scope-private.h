@@ -137,6 +137,12 @@ gboolean    belay_task_start_in    (BelayTask *task, BelayScope *scope);
 void        belay_task_refuse      (BelayTask *task, GError *error);
 /* Starts one that belongs to nobody; the end of the program waits for it. */
 void        belay_task_start_detached (BelayTask *task);
+/*
+ * A child of the caller's innermost scope, or outside of fibers a detached one, that uses memory of whoever waits: it is
+ * cancelled when its future is given up, and a wait that is cancelled lasts until it has ended.
+ */
+BelayFuture *belay_task_start_borrowing (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy_data,
+                                         GDestroyNotify destroy, const char *site);
 /* Its fiber is cancelled when the last interest in its future is dropped. */
 void        belay_task_cancel_when_dropped (BelayTask *task);
 /* A future of what @func makes, in a detached fiber that is cancelled when nobody waits any more. */
