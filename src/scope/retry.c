@@ -56,7 +56,9 @@ try_once (Retry *self, BelayFiber *fiber, guint attempt, BelayErrors **inout_err
       g_set_error_literal (ret_failure, BELAY_ERROR, BELAY_ERROR_MISUSE, "an attempt made no future");
       return FALSE;
     }
-  ok = belay_fiber_await (fiber, future, self->site, ret_failure) && belay_future_check (future, ret_failure);
+  /* What is known already counts, whatever is around: a checkpoint comes after it. */
+  ok = (belay_future_status (future) != BELAY_STATE_PENDING || belay_fiber_await (fiber, future, self->site, ret_failure)) &&
+       belay_future_check (future, ret_failure);
   attached = ok ? NULL : belay_future_get_attached (future);
   if (ok)
     belay_future_settle_copy ((BelayFuture *) self->result, future);
@@ -64,6 +66,18 @@ try_once (Retry *self, BelayFiber *fiber, guint attempt, BelayErrors **inout_err
     *inout_errors = belay_errors_ref (attached);
   belay_future_unref (future);
   return ok;
+}
+
+/* (transfer full) all. Why the earlier ones failed is no news when nobody waits any more: they were dealt with. */
+static gboolean
+fail (Retry *self, GError *failure, BelayErrors *earlier)
+{
+  BelayFuture *result = (BelayFuture *) self->result;
+
+  if (!belay_future_has_interest (result))
+    g_clear_pointer (&earlier, belay_errors_unref);
+  belay_future_settle_errors (result, failure, earlier);
+  return TRUE;
 }
 
 static gboolean
@@ -97,8 +111,7 @@ retry (gpointer data, GError **error)
         {
           earlier = belay_errors_add_all (earlier, attached, 0);
           g_clear_pointer (&attached, belay_errors_unref);
-          belay_future_settle_errors ((BelayFuture *) self->result, failure, earlier);
-          return TRUE;
+          return fail (self, failure, earlier);
         }
       if (stopped == NULL || !g_error_matches (failure, stopped->domain, stopped->code))
         earlier = belay_errors_add (earlier, failure, self->site);
@@ -107,10 +120,7 @@ retry (gpointer data, GError **error)
       earlier = belay_errors_add_all (earlier, attached, 0);
       g_clear_pointer (&attached, belay_errors_unref);
       if (stopped != NULL || !belay_sleep_at (next_delay (self), &stopped, self->site))
-        {
-          belay_future_settle_errors ((BelayFuture *) self->result, stopped, earlier);
-          return TRUE;
-        }
+        return fail (self, stopped, earlier);
     }
 }
 
