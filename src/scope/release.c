@@ -78,7 +78,12 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
       on_expired (&self.limit);
       self.limit.observed = BELAY_REASON_DEADLINE;
     }
-  if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
+  if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE &&
+                  g_error_matches (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT)))
+    {
+      ok = FALSE; /* a release inside of it, which was out of time, too, has said so: that one hung */
+    }
+  else if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
     {
       GError *said = g_steal_pointer (&failure);
 
