@@ -24,7 +24,7 @@ CXX_STANDARDS = ['c++17']
 WARNINGS = ['-Wall', '-Wextra', '-Wshadow', '-Werror']
 
 # The headers that can be included, and the package that each needs besides GLib.
-HEADERS = {'belay/belay.h': [], 'belay/belay-sqlite.h': ['sqlite3'], 'belay/belay-http.h': []}
+HEADERS = {'belay/belay.h': [], 'belay/belay-test.h': [], 'belay/belay-sqlite.h': ['sqlite3'], 'belay/belay-http.h': []}
 
 # What a user writes with the macros. In C++ a pointer needs its cast, and that is all.
 PROGRAM = r'''

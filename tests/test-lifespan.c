@@ -121,6 +121,19 @@ test_empty (gpointer data, GError **error)
 
 /* --- failures --- */
 
+/* There is one error attached to the last failure: a part's. */
+static void
+assert_stop_attached (const char *part, const char *message)
+{
+  BelayErrors *errors = belay_attached_errors ();
+  g_autofree char *pattern = g_strdup_printf ("the part \"%s\" (*test-lifespan.c:*) %s", part, message);
+
+  g_assert_nonnull (errors);
+  g_assert_cmpuint (belay_errors_get_size (errors), ==, 1);
+  if (!g_pattern_match_simple (pattern, belay_errors_get (errors, 0)->message))
+    g_assert_cmpstr (belay_errors_get (errors, 0)->message, ==, pattern);
+}
+
 #define N 6
 
 static gboolean
@@ -201,9 +214,7 @@ test_work_fails (gpointer data, GError **error)
   g_assert_nonnull (strstr (failure->message, "no light"));
   g_assert_cmpstr (thing_reasons (), ==, "c:error b:error a:error");
   assert_log ("(a +a (b +b (c +c -c -b -a");
-  g_assert_false (belay_check (error)); /* the stop's error is in the scope around it */
-  g_assert_nonnull (strstr ((*error)->message, "b is stuck"));
-  g_clear_error (error);
+  assert_stop_attached ("b", "did not stop well: b is stuck"); /* to the work's own error */
   return TRUE;
 }
 
@@ -217,6 +228,7 @@ test_stop_fails (gpointer data, GError **error)
   g_assert_false (belay_lifespan_run (life, serve, NULL, &failure));
   g_assert_true (g_pattern_match_simple ("*the part \"c\" (*test-lifespan.c:*) did not stop well: c is stuck*1 more*",
                                          failure->message));
+  assert_stop_attached ("a", "did not stop well: a is stuck");
   g_assert_cmpstr (thing_reasons (), ==, "c:ok b:ok a:ok"); /* an error changes it for none of the next */
   assert_log ("(a +a (b +b (c +c serve -c -b -a");
   g_assert_cmpint (belay_lifespan_get_part_state (life, "b"), ==, BELAY_LIFESPAN_STOPPED);
@@ -702,8 +714,8 @@ main (int argc, char **argv)
   thing_add_test ("/lifespan/no-parts", test_empty);
   thing_add_test ("/lifespan/L49-partial-start-is-unwound-at-every-part", test_partial_start);
   thing_add_test ("/lifespan/L49-failure-interrupts-the-openings-beside-it", test_failure_beside);
-  thing_add_test ("/lifespan/L8-work-fails", test_work_fails);
-  thing_add_test ("/lifespan/L3-stop-fails", test_stop_fails);
+  thing_add_test ("/lifespan/L8-L9-work-fails", test_work_fails);
+  thing_add_test ("/lifespan/L3-L9-stop-fails", test_stop_fails);
   thing_add_test ("/lifespan/L7-hanging-stop-is-forced-at-its-bound", test_hanging_stop);
   thing_add_test ("/lifespan/L7-stop-without-a-bound", test_slow_stop_in_time);
   thing_add_test ("/lifespan/L49-start-time-out", test_start_timeout);

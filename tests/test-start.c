@@ -174,7 +174,7 @@ test_cancelled (gpointer data, GError **error)
   assert_log ("slow:up slow:freed slow:down");
   stuck = thing_outcome (start_in_time, bad_args); /* what it says of that is not lost */
   g_assert_error (stuck, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  assert_sunk ("cannot stop");
+  assert_attached ("cannot stop");
   g_assert_false (belay_scope_is_cancelled (group));
   return belay_scope_close (&group, error);
 }

@@ -16,7 +16,7 @@ SOURCE = pathlib.Path(__file__).resolve().parent.parent
 HEADERS = SOURCE / 'include' / 'belay'
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 ON_TOP = ['sqlite', 'http', 'postgres']
-FLOORS = ['core', 'run', 'scope', 'sync', 'io', 'app']       # as in test-layers.py
+FLOORS = ['core', 'run', 'scope', 'sync', 'io', 'app', 'test']       # as in test-layers.py
 
 COMMENT = re.compile(r'/\*.*?\*/', re.S)
 BRACES = re.compile(r'\{[^{}]*\}')

@@ -229,6 +229,16 @@ open_thing (gpointer data, GError **error)
   return thing_new (opening->name);
 }
 
+char *
+thing_join_errors (BelayErrors *errors)
+{
+  GString *joined = g_string_new (NULL);
+
+  for (guint i = 0; i < belay_errors_get_size (errors); i++)
+    g_string_append_printf (joined, "%s%s", i > 0 ? "; " : "", belay_errors_get (errors, i)->message);
+  return g_string_free (joined, FALSE);
+}
+
 BelayFuture *
 thing_open (const char *name)
 {

@@ -61,6 +61,14 @@ char        *thing_take_sunk   (void);
     if (!g_pattern_match_simple ((pattern), sunk_))                                \
       g_assert_cmpstr (sunk_, ==, (pattern)); } G_STMT_END
 
+/* What is attached to the failure that the fiber was last told of, "message; message"; what a list holds. */
+char        *thing_join_errors (BelayErrors *errors);
+#define assert_errors(errors, expected) G_STMT_START {                             \
+    g_autofree char *joined_ = thing_join_errors (errors);                         \
+    if (!g_pattern_match_simple ((expected), joined_))                             \
+      g_assert_cmpstr (joined_, ==, (expected)); } G_STMT_END
+#define assert_attached(expected) assert_errors (belay_attached_errors (), (expected))
+
 #define assert_log(expected) G_STMT_START {                                        \
     g_assert_cmpstr (thing_log (), ==, (expected));                                \
     thing_clear_log (); } G_STMT_END

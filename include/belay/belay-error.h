@@ -63,4 +63,47 @@ typedef void (*BelaySink) (const GError *error, const char *what, const char *si
  */
 BELAY_AVAILABLE_IN_1_0 void belay_set_sink (BelaySink sink, gpointer data);
 
+/**
+ * BelayErrors: (ref-func belay_errors_ref) (unref-func belay_errors_unref)
+ *
+ * Several errors, in the order in which they happened, each with its site. Never changed, reference-counted, a boxed type.
+ * Every function that asks it something takes %NULL for a list of none.
+ *
+ * The first thing that goes wrong is the #GError that a call returns, with its own domain and code, however many there
+ * are; its message ends in "(and 2 more)". Those are *attached* to it: to the future (belay_future_get_attached()), for
+ * the fiber that waited (belay_attached_errors()), among all of a scope's (belay_scope_get_errors()). A fiber that fails
+ * with the error that it was given hands on what is attached to it, also with a prefix before the message.
+ * The list of an error that nobody looked at goes to the sink with it.
+ */
+#define BELAY_TYPE_ERRORS (belay_errors_get_type ())
+
+BELAY_AVAILABLE_IN_1_0 GType        belay_errors_get_type (void) G_GNUC_CONST;
+BELAY_AVAILABLE_IN_1_0 BelayErrors *belay_errors_ref      (BelayErrors *errors);
+BELAY_AVAILABLE_IN_1_0 void         belay_errors_unref    (BelayErrors *errors);
+
+/* How many there are. */
+BELAY_AVAILABLE_IN_1_0 guint         belay_errors_get_size (BelayErrors *errors);
+/* One of them, (transfer none); NULL past the end. */
+BELAY_AVAILABLE_IN_1_0 const GError *belay_errors_get      (BelayErrors *errors, guint index);
+/*
+ * Where it comes from, "file.c:42": where the resource was acquired that could not be released, or else where the fiber
+ * was spawned, or the scope begun, that it happened in. NULL where that is not known, and past the end.
+ */
+BELAY_AVAILABLE_IN_1_0 const char   *belay_errors_get_site (BelayErrors *errors, guint index);
+
+/**
+ * belay_attached_errors:
+ *
+ * What is attached to the last failure that the calling fiber was told of: by an await, by closing a scope or another
+ * resource, by belay_commit(), belay_check() or the end of a BELAY_WITH(). A failure to which nothing is attached makes it
+ * %NULL again. In a release it is the release's own.
+ *
+ * Suspends: never. Cancellation: none. Threads: in a fiber; elsewhere it is %NULL. Errors: none.
+ *
+ * Returns: (transfer none) (nullable): the errors, valid until the next failure
+ */
+BELAY_AVAILABLE_IN_1_0 BelayErrors *belay_attached_errors (void);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BelayErrors, belay_errors_unref)
+
 G_END_DECLS

@@ -50,6 +50,9 @@ BELAY_AVAILABLE_IN_1_0 gboolean      belay_future_is_rejected (BelayFuture *futu
 /* The error of a rejected future (borrowed), else NULL. It counts as seen: the sink will not get it. */
 BELAY_AVAILABLE_IN_1_0 const GError *belay_future_get_error   (BelayFuture *future);
 
+/* What is attached to that error (borrowed), NULL for nothing. Looking at it does not count as having seen the error. */
+BELAY_AVAILABLE_IN_1_0 BelayErrors  *belay_future_get_attached (BelayFuture *future);
+
 /**
  * belay_future_take:
  * @future: a future whose outcome is known; not consumed

@@ -102,7 +102,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_lifespan_set_stop_timeout  (BelayLifespan *lif
  *
  * Starts all parts, serves, stops all parts. When a part does not start, the openings that are under way are interrupted
  * and waited for, what was opened is closed in reverse, and @serve is not called. What @serve spawned has ended before the
- * first part is stopped. One whose end did not go well stops none of the others. It can be run again.
+ * first part is stopped. One whose end did not go well stops none of the others. The first error is the result, the others are
+ * attached to it (belay_attached_errors()). It can be run again.
  *
  * Suspends: until all has ended. Cancellation: interrupts openings and @serve, at any time; parts are always stopped, shielded.
  * Threads: in a fiber. Errors: of a part that did not start, or did not stop well, with its name and the place where it was

@@ -72,6 +72,7 @@ typedef enum
   BELAY_REASON_DEADLINE
 } BelayReason;
 
+typedef struct _BelayErrors    BelayErrors;
 typedef struct _BelayFuture    BelayFuture;
 typedef struct _BelayPromise   BelayPromise;
 typedef struct _BelayScope     BelayScope;

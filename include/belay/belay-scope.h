@@ -230,8 +230,12 @@ BELAY_AVAILABLE_IN_1_0 GCancellable *belay_scope_get_cancellable (BelayScope *sc
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_scope_close (BelayScope **scope, GError **error);
 
-/* All failures of a closed scope, in the order in which they happened. (transfer none) (element-type GError) */
-BELAY_AVAILABLE_IN_1_0 const GPtrArray *belay_scope_get_errors (BelayScope *scope);
+/*
+ * All failures of a closed scope, in the order in which they happened, the one that closing returned first; NULL when there
+ * are none. (transfer none), valid while the scope is. Those of one that is not closed yet are for its home thread, and for
+ * the moment: they may still become more.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayErrors *belay_scope_get_errors (BelayScope *scope);
 
 /* --- the small ones --- */
 

@@ -20,4 +20,5 @@
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
 #include <belay/belay-lifespan.h>
+#include <belay/belay-application.h>
 #undef BELAY_INSIDE

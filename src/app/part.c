@@ -175,6 +175,7 @@ stop (BelayLifespan *self, BelayFiber *fiber, GError *failure, GError **error)
 {
   BelayScope *scope = self->scope;
   GError *scope_error = NULL;
+  BelayErrors *attached;
   BelayReason reason;
 
   /* What interrupted the work interrupts what waits for it, too, which may not have seen it yet. */
@@ -194,11 +195,16 @@ stop (BelayLifespan *self, BelayFiber *fiber, GError *failure, GError **error)
   if (failure == NULL || (scope->failed && g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
     {
       g_clear_error (&failure);
+      belay_scope_hold_errors (scope, fiber, scope_error);
       g_propagate_error (error, scope_error);
       return FALSE;
     }
+
+  /* The body's own stays on top; what the stop adds is attached to it. */
   g_error_free (scope_error);
-  belay_scope_pass_errors (scope, belay_scope_innermost (fiber), NULL);
+  attached = belay_scope_list_errors (scope, belay_attached_take (fiber, failure), 0);
+  belay_error_say_more (failure, belay_errors_get_size (attached));
+  belay_attached_hold (fiber, failure, attached);
   g_propagate_error (error, failure);
   return FALSE;
 }

@@ -15,6 +15,7 @@
  * One run at a time, on the thread that owns the default context; never in a forked child.
  */
 #include "app/drain.h"
+#include "app/run.h"
 #include "app/signals.h"
 #include "scope/scope-private.h"
 
@@ -53,8 +54,8 @@ belay_run_get_signal (void)
   return belay_signals_first ();
 }
 
-static void
-hurry (void)
+void
+belay_run_hurry (void)
 {
   if (atomic_load (&belay_hurry_instant) == G_MAXINT64)
     belay_hurry (belay_now () + HURRY);
@@ -70,13 +71,21 @@ on_signal (int nth, gpointer data)
   if (!self->ended)
     belay_fiber_cancel (&self->task->fiber, reason);
   if (nth > 1 || self->ended)
-    hurry ();
+    belay_run_hurry ();
 }
 
-static const char *
-program_name (void)
+void
+belay_run_print_error (const GError *error)
 {
-  return g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name;
+  g_printerr ("%s: %s\n", g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name, error->message);
+}
+
+guint
+belay_run_drain (void)
+{
+  if (belay_signals_first () != 0 && atomic_load (&belay_hurry_instant) != G_MAXINT64)
+    return belay_drain (MIN ((guint64) drain_timeout, (HURRY + SLACK) / 1000)); /* it was told twice */
+  return belay_drain (drain_timeout);
 }
 
 typedef struct
@@ -127,11 +136,8 @@ belay_run (BelayFunc func, gpointer data)
 
   status = belay_future_check (future, &error) ? MAX (exit_status, 0) : exit_status > 0 ? exit_status : 1;
   if (belay_signals_first () == 0 && error != NULL)
-    g_printerr ("%s: %s\n", program_name (), error->message);
-  if (belay_signals_first () != 0 && atomic_load (&belay_hurry_instant) != G_MAXINT64)
-    n_left = belay_drain (MIN ((guint64) drain_timeout, (HURRY + SLACK) / 1000)); /* it was told twice */
-  else
-    n_left = belay_drain (drain_timeout);
+    belay_run_print_error (error);
+  n_left = belay_run_drain ();
   if (n_left > 0 && status == 0)
     status = 70; /* EX_SOFTWARE */
   if (belay_signals_first () != 0) /* until the very end */

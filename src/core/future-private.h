@@ -30,7 +30,7 @@ typedef enum
   BELAY_KIND_OBJECT,
   BELAY_KIND_BOXED,   /* aux.type */
   BELAY_KIND_MEMBERS, /* a BelayMembers, see combine.c; aux.destroy */
-  BELAY_KIND_ERROR
+  BELAY_KIND_ERROR    /* aux.errors */
 } BelayKind;
 
 typedef union
@@ -45,6 +45,7 @@ typedef union
 {
   GDestroyNotify destroy;
   GType          type;
+  BelayErrors   *errors; /* what is attached to an error; NULL: nothing */
 } BelayAux;
 
 enum
@@ -218,6 +219,8 @@ belay_future_classes_of_wrapper (BelayFuture *member)
 gboolean belay_future_settle        (BelayFuture *future, BelayKind kind, BelayValue value, BelayAux aux);
 /* The same for a GError (transfer full), which is freed when it comes too late. */
 gboolean belay_future_settle_error  (BelayFuture *future, GError *error);
+/* The same with others attached, (transfer full) and nullable; the message comes to say how many. */
+gboolean belay_future_settle_errors (BelayFuture *future, GError *error, BelayErrors *attached);
 /* Gives @future the outcome of @source; whose value can be taken once, it is taken. */
 gboolean belay_future_settle_copy   (BelayFuture *future, BelayFuture *source);
 /* Copies the value of a resolved future out for one taker; a pointer can be had once. */
@@ -245,6 +248,17 @@ void     belay_future_unref_writer  (BelayFuture *future);
 
 /* --- combine.c --- */
 gpointer belay_members_ref          (gpointer members);
+
+/* --- errors.c --- */
+/* Each takes @self (transfer full), NULL for the empty list, and returns the list. @error is (transfer full), too. */
+BelayErrors *belay_errors_add       (BelayErrors *self, GError *error, const char *site);
+BelayErrors *belay_errors_add_first (BelayErrors *self, GError *error, const char *site);
+/* Copies those of @more from the one at @first on. */
+BelayErrors *belay_errors_add_all   (BelayErrors *self, BelayErrors *more, guint first);
+/* What is left of them goes to the sink, but for cancellations. */
+void     belay_errors_sink          (BelayErrors *self, const char *what);
+/* Makes the message say that there are @n more; none for 0. */
+void     belay_error_say_more       (GError *error, guint n);
 
 /* --- block.c --- */
 /* Memory for a block that begins with a BelayFuture, whose `block` it sets. */

@@ -235,9 +235,19 @@ belay_future_settle (BelayFuture *future, BelayKind kind, BelayValue value, Bela
 gboolean
 belay_future_settle_error (BelayFuture *future, GError *error)
 {
-  if (settle (future, BELAY_STATE_REJECTED, BELAY_KIND_ERROR, (BelayValue) { .error = error }, (BelayAux) { NULL }))
+  return belay_future_settle_errors (future, error, NULL);
+}
+
+gboolean
+belay_future_settle_errors (BelayFuture *future, GError *error, BelayErrors *attached)
+{
+  if (attached != NULL)
+    belay_error_say_more (error, belay_errors_get_size (attached));
+  if (settle (future, BELAY_STATE_REJECTED, BELAY_KIND_ERROR, (BelayValue) { .error = error },
+              (BelayAux) { .errors = attached }))
     return TRUE;
   g_error_free (error);
+  g_clear_pointer (&attached, belay_errors_unref);
   return FALSE;
 }
 
@@ -251,7 +261,8 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
     return FALSE;
   if (belay_future_status (source) == BELAY_STATE_REJECTED)
     {
-      if (!belay_future_settle_error (future, g_error_copy (source->value.error)))
+      if (!belay_future_settle_errors (future, g_error_copy (source->value.error),
+                                       source->aux.errors != NULL ? belay_errors_ref (source->aux.errors) : NULL))
         return FALSE;
       belay_future_add_flag (source, BELAY_FUTURE_SEEN);
       return TRUE;
@@ -293,10 +304,12 @@ free_future (BelayFuture *future)
 static void
 report_unseen (BelayFuture *future)
 {
-  if (belay_future_status (future) == BELAY_STATE_REJECTED &&
-      !(atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed) & BELAY_FUTURE_SEEN) &&
-      !g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+  if (belay_future_status (future) != BELAY_STATE_REJECTED ||
+      (atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_SEEN, memory_order_relaxed) & BELAY_FUTURE_SEEN) != 0)
+    return;
+  if (!g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
     belay_sink_error (future->value.error, "a future that was dropped", NULL);
+  belay_errors_sink (future->aux.errors, "what belonged to a future that was dropped");
 }
 
 /* Calls on_cancel, the first time, unless it is too late for that. */

@@ -30,6 +30,7 @@ belay_value_clear (BelayKind kind, BelayValue value, BelayAux aux)
       break;
     case BELAY_KIND_ERROR:
       g_error_free (value.error);
+      g_clear_pointer (&aux.errors, belay_errors_unref);
       break;
     }
 }
@@ -174,6 +175,13 @@ belay_future_get_error (BelayFuture *future)
     return NULL;
   belay_future_add_flag (future, BELAY_FUTURE_SEEN);
   return future->value.error;
+}
+
+BelayErrors *
+belay_future_get_attached (BelayFuture *future)
+{
+  g_return_val_if_fail (future != NULL, NULL);
+  return belay_future_status (future) == BELAY_STATE_REJECTED ? future->aux.errors : NULL;
 }
 
 gboolean

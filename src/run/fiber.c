@@ -471,8 +471,8 @@ belay_sleep_at (gint64 milliseconds, GError **error, const char *site)
     }                                                                     \
   if (G_UNLIKELY (self == NULL))                                          \
     belay_fail_no_fiber ("belay_await", error);                           \
-  else if (G_LIKELY (belay_fiber_await (self, future, site, error)))      \
-    result = take;                                                        \
+  else if (G_UNLIKELY (!(belay_fiber_await (self, future, site, error) && (result = take)))) \
+    belay_attached_note (self, future, error != NULL ? *error : NULL);    \
   belay_future_unref (future);                                            \
   return result
 

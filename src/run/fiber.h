@@ -6,6 +6,7 @@
 #include "run/pending.h"
 
 typedef struct _BelayLimit BelayLimit;
+typedef struct _BelayHeld  BelayHeld;
 
 /*
  * A limit: what a checkpoint obeys. Scopes, time-outs, shields and the roots of fibers are limits, linked outwards from
@@ -75,6 +76,7 @@ struct _BelayStack
   guint8       observed;        /* some limit has its `observed` set */
   guint8       timed;           /* the timer may be armed */
   guint8       allowed;         /* some limit has an allowance that has not begun */
+  guint8       holds;           /* `attached` is not NULL */
   guint8       wait_kind;       /* what it waits for, or did the last time: this, `wait_object`, and at which line */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
   BelayContext *context;
@@ -90,6 +92,7 @@ struct _BelayStack
   char        *base;            /* lowest usable address, above the guard page */
   gsize        size;            /* from there up, this included */
   guint        valgrind_id;
+  BelayHeld   *attached;        /* to failures that the fiber was told of, newest first */
 };
 
 #define BELAY_WARM_STACKS 16384 /* kept for the next fibers: 64 MiB */
@@ -151,6 +154,24 @@ belay_fiber_self (void)
 
   return G_LIKELY (self != NULL) ? self : belay_fiber_uncover ();
 }
+
+/* --- attached.c --- */
+/* An await of @future has failed, with @error where the caller asked for it. */
+void        belay_attached_note    (BelayFiber *fiber, BelayFuture *future, GError *error);
+/* The fiber is told of @top, whose message says how many there are. (transfer full) (nullable) @errors. */
+void        belay_attached_hold    (BelayFiber *fiber, const GError *top, BelayErrors *errors);
+/* What is attached to @top, (transfer full) (nullable); the fiber has it no more. */
+BelayErrors *belay_attached_take   (BelayFiber *fiber, const GError *top);
+/* Attaches (transfer full) @error, and what is held for that, to @top, which the fiber is told of. */
+void        belay_attached_add     (BelayFiber *fiber, GError *top, GError *error, const char *site);
+/* The release of @limit is over: the same as take for its failure, if any; what else it held is forgotten. */
+BelayErrors *belay_attached_leave  (BelayFiber *fiber, BelayLimit *limit, const GError *failure);
+/* A time-out inside of the fiber has passed, and is left. If an error of another kind is what comes of it, it is attached. */
+void        belay_attached_add_late (BelayFiber *fiber, const char *site);
+/* Something is tried again: one that passed before has nothing to do with what comes of that. */
+void        belay_attached_forget_late (BelayFiber *fiber);
+/* The end of the fiber, with @error or NULL: what is to be handed on. Nothing is held any more. */
+BelayErrors *belay_attached_end    (BelayFiber *fiber, const GError *error);
 
 /* --- interrupt.c --- */
 /* From any thread, holding a reference: its limits have changed, so its wait may be over. */

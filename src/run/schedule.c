@@ -12,7 +12,7 @@
  * that would run falls below all others. That finds what chance finds rarely: a fiber that is held back at one place for
  * a long time while the others go on. How long a run will be is not known, so the steps are drawn from a length that is
  * drawn itself, short or long. A fiber that does nothing but yield would hold all others back for ever, so after a few
- * turns in a row it falls, too.
+ * turns in a row, a number that is drawn as well, it falls, too.
  *
  * Invariants
  *   1. All choices come from the seed and from what was queued in which order. Nothing is ordered by an address or by the
@@ -26,7 +26,7 @@
 
 #define WINDOW  64 /* items that are chosen from by chance */
 #define FALLS   3  /* steps, at most, at which the highest priority falls */
-#define TURNS   8  /* in a row that a fiber may have while others are ready */
+#define TURNS   8  /* in a row, at most, that a fiber may have while others are ready */
 #define HIGH    ((guint64) 1 << 32) /* priorities as drawn are above, those that fell below */
 
 struct _BelaySchedule
@@ -40,6 +40,7 @@ struct _BelaySchedule
   guint64     lowest;
   guint64     chosen;
   guint       n_turns; /* in a row, of the last that was chosen */
+  guint       max_turns;
 };
 
 static guint64
@@ -70,11 +71,13 @@ belay_schedule_new (guint64 seed, gboolean by_priority)
   self->by_priority = by_priority;
   if (by_priority)
     {
-      guint64 length = (guint64) 8 << belay_schedule_chance (self, 9);
+      guint shift = belay_schedule_chance (self, 9), other = belay_schedule_chance (self, 9);
+      guint64 length = (guint64) 8 << MIN (shift, other); /* most tests are short */
 
+      self->max_turns = 1 + belay_schedule_chance (self, TURNS);
       self->queued = g_hash_table_new_full (NULL, NULL, NULL, g_free);
       self->lowest = HIGH;
-      for (guint i = belay_schedule_chance (self, FALLS + 1); i > 0; i--)
+      for (guint i = 1 + belay_schedule_chance (self, FALLS); i > 0; i--)
         self->falls[i - 1] = 1 + draw (self) % length;
     }
   return self;
@@ -160,7 +163,7 @@ must_fall (BelaySchedule *self, guint64 priority)
   for (guint i = 0; i < FALLS; i++)
     if (self->falls[i] == self->n_steps)
       return TRUE;
-  return priority == self->chosen && self->n_turns >= TURNS;
+  return priority == self->chosen && self->n_turns >= self->max_turns;
 }
 
 static guint

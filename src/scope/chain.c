@@ -128,7 +128,9 @@ run_chain (BelayItem *item)
     {
       if (scope->state <= BELAY_SCOPE_JOINING)
         {
-          belay_scope_child_failed (scope, error);
+          BelayErrors *attached = belay_future_get_attached (self->future);
+
+          belay_scope_child_failed (scope, error, attached != NULL ? belay_errors_ref (attached) : NULL, NULL);
         }
       else
         {

@@ -150,6 +150,8 @@ close_resource (gpointer resource, BelayReason reason, gint64 timeout, GError **
       return TRUE;
     case BELAY_TAG_SCOPE:
       ok = belay_scope_finish (resource, reason, error);
+      if (!ok)
+        belay_scope_hold_errors (resource, belay_fiber_self (), *error);
       belay_scope_unref (resource);
       return ok;
     default:
@@ -480,7 +482,7 @@ belay_entries_release (BelayScope *self, BelayFiber *fiber, BelayReason reason)
       GError *error = NULL;
 
       if (!belay_entry_run (self, fiber, entry, reason, &error))
-        belay_scope_add_error (self, error);
+        belay_scope_add_error (self, error, belay_attached_take (fiber, error), entry->site);
       if (G_LIKELY (!self->handled))
         belay_entry_free (entry);
       else

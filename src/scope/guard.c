@@ -35,6 +35,7 @@ static gboolean
 close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **error)
 {
   gsize tag = belay_resource_tag (resource);
+  GError *failure = NULL;
   gboolean ok;
 
   if (tag == BELAY_TAG_INSTANT)
@@ -44,7 +45,12 @@ close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **e
     }
   if (tag != BELAY_TAG_SCOPE)
     return belay_resource_close (resource, reason, release_timeout (fiber), error);
-  ok = belay_scope_finish (resource, reason, error);
+  ok = belay_scope_finish (resource, reason, &failure);
+  if (!ok)
+    {
+      belay_scope_hold_errors (resource, fiber, failure);
+      g_propagate_error (error, failure);
+    }
   belay_scope_unref (resource);
   return ok;
 }
@@ -85,7 +91,7 @@ belay_release (gpointer variable)
       if (!belay_resource_close (resource, belay_limit_reason (fiber), release_timeout (fiber), &error))
         {
           g_prefix_error (&error, "closing a %s: ", name);
-          belay_scope_add_error (belay_scope_innermost (fiber), error);
+          belay_scope_add_error (belay_scope_innermost (fiber), error, belay_attached_take (fiber, error), NULL);
         }
     }
   errno = saved_errno;
@@ -131,8 +137,9 @@ belay_commit (gpointer variable, GError **error)
 {
   gpointer resource;
   BelayFiber *fiber;
-  GError *close_error = NULL;
+  GError *failure = NULL, *close_error = NULL;
   BelayReason reason;
+  const char *name;
   gboolean ok;
 
   g_return_val_if_fail (variable != NULL, FALSE);
@@ -152,9 +159,10 @@ belay_commit (gpointer variable, GError **error)
       belay_resource_drop (resource);
       return belay_fail_no_fiber ("belay_commit", error);
     }
-  if (belay_limit_check (fiber, NULL, error))
+  name = belay_resource_name (resource);
+  if (belay_limit_check (fiber, NULL, &failure))
     {
-      ok = belay_resource_commit (resource, error);
+      ok = belay_resource_commit (resource, &failure);
       reason = ok ? BELAY_REASON_OK : BELAY_REASON_ERROR;
     }
   else
@@ -163,7 +171,15 @@ belay_commit (gpointer variable, GError **error)
       reason = belay_limit_reason (fiber);
     }
   if (!close_here (fiber, resource, reason, &close_error))
-    belay_scope_add_error (belay_scope_innermost (fiber), close_error);
+    {
+      g_prefix_error (&close_error, "closing a %s: ", name);
+      if (ok)
+        belay_scope_add_error (belay_scope_innermost (fiber), close_error, belay_attached_take (fiber, close_error), NULL);
+      else
+        belay_attached_add (fiber, failure, close_error, fiber->site);
+    }
+  if (!ok)
+    g_propagate_error (error, failure);
   return ok;
 }
 
@@ -184,7 +200,9 @@ belay_with_next (int step, gpointer variable, GError **error)
       if (close_said (variable, BELAY_REASON_ERROR, &failure))
         return 3;
       if (belay_in_fiber ())
-        belay_scope_add_error (belay_scope_innermost (belay_fiber_self ()), failure);
+        belay_attached_add (belay_fiber_self (), *error, failure, belay_fiber_self ()->site);
+      else
+        g_error_free (failure);
       return 2;
     default:
       return 3;

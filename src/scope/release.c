@@ -32,6 +32,7 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
                    GDestroyNotify expired, const char *name, GError **error)
 {
   Release self;
+  BelayErrors *attached = NULL;
   GError *failure = NULL;
   gboolean ok;
 
@@ -53,12 +54,21 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
     ok = belay_check_result (ok, &failure, name);
   if (G_UNLIKELY (self.limit.scope != NULL))
     {
-      if (ok)
-        ok = belay_scope_finish (self.limit.scope, BELAY_REASON_OK, &failure);
-      else if (!belay_scope_finish (self.limit.scope, BELAY_REASON_ERROR, NULL))
-        belay_scope_pass_errors (self.limit.scope, NULL, name);
+      GError *left = NULL;
+
+      if (!belay_scope_finish (self.limit.scope, ok ? BELAY_REASON_OK : BELAY_REASON_ERROR, &left))
+        {
+          belay_scope_hold_errors (self.limit.scope, fiber, left);
+          if (ok)
+            failure = left;
+          else
+            belay_attached_add (fiber, failure, left, ((BelayScope *) self.limit.scope)->site);
+          ok = FALSE;
+        }
       belay_scope_unref (self.limit.scope);
     }
+  if (G_UNLIKELY (fiber->stack->holds))
+    attached = belay_attached_leave (fiber, &self.limit, failure);
   belay_limit_pop (fiber, &self.limit);
   belay_limit_clear (&self.limit);
 
@@ -68,9 +78,17 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
       on_expired (&self.limit);
       self.limit.observed = BELAY_REASON_DEADLINE;
     }
-  if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
+  if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE &&
+                  g_error_matches (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT)))
+    {
+      ok = FALSE; /* a release inside of it, which was out of time, too, has said so: that one hung */
+    }
+  else if (G_UNLIKELY (self.limit.observed == BELAY_REASON_DEADLINE))
     {
       GError *said = g_steal_pointer (&failure);
+
+      if (said != NULL)
+        belay_error_say_more (said, 0);
 
       /* What it says of it tells which one it was, and where it hung. */
       ok = FALSE;
@@ -79,9 +97,15 @@ belay_release_run (BelayFiber *fiber, BelayReleaseFunc func, gpointer data, Bela
                              said != NULL ? ")" : "");
       g_clear_error (&said);
     }
-  if (!ok)
-    g_propagate_error (error, failure);
-  return ok;
+  if (G_LIKELY (ok))
+    return TRUE;
+  if (attached != NULL)
+    {
+      belay_error_say_more (failure, belay_errors_get_size (attached));
+      belay_attached_hold (fiber, failure, attached);
+    }
+  g_propagate_error (error, failure);
+  return FALSE;
 }
 
 gboolean

@@ -149,7 +149,7 @@ join_close (BelayScope *self, BelayFiber *fiber, GError **error)
       belay_scope_cancel (self, "the release that waits for its close was out of time");
       return fail_late (self, error);
     }
-  if (self->errors != NULL && self->errors->len > 0)
+  if (self->errors != NULL)
     {
       g_propagate_error (error, belay_scope_summary (self));
       return FALSE;
@@ -231,30 +231,23 @@ why_cancelled (BelayLimit *limit)
 static void
 add_interruption (BelayScope *self, BelayLimit *limit, BelayReason reason)
 {
-  GError *error;
-
   if (reason == BELAY_REASON_CANCELLED && !(self->failed && self->errors != NULL))
     {
       const char *why = why_cancelled (limit);
 
       if (why == NULL)
         return;
-      error = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, why);
+      self->errors = belay_errors_add_first (self->errors, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, why),
+                                             self->site);
+      self->interruption = 1;
     }
   else if ((reason == BELAY_REASON_DEADLINE && self->body != NULL) || self->child_late)
     {
-      error = g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
-                           self->site != NULL ? self->site : "?");
+      belay_scope_add_error (self, g_error_new (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out in the scope from %s",
+                                                self->site != NULL ? self->site : "?"), NULL, NULL);
+      if (self->body != NULL)
+        self->interruption = belay_errors_get_size (self->errors);
     }
-  else
-    {
-      return;
-    }
-  belay_scope_add_error (self, error);
-  if (self->body != NULL || reason == BELAY_REASON_CANCELLED)
-    self->interruption = error;
-  if (reason == BELAY_REASON_CANCELLED)
-    g_ptr_array_insert (self->errors, 0, g_ptr_array_steal_index (self->errors, self->errors->len - 1));
 }
 
 /* FALSE: another thread has just given it a chain to wait for. */
@@ -324,7 +317,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
         reason = (BelayReason) limit->observed;
       else if (reason == BELAY_REASON_OK && self->child_cancelled && !self->failed && belay_limit_is_cancelled (limit))
         reason = BELAY_REASON_CANCELLED;
-      else if (self->errors != NULL && self->errors->len > 0)
+      else if (self->errors != NULL)
         reason = BELAY_REASON_ERROR;
       else if (reason == BELAY_REASON_OK && self->child_late)
         reason = BELAY_REASON_DEADLINE;
@@ -351,7 +344,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   if (self->closed != NULL)
     belay_future_settle (self->closed, BELAY_KIND_DONE, (BelayValue) { .p = NULL }, (BelayAux) { NULL });
 
-  if (self->errors == NULL || self->errors->len == 0)
+  if (self->errors == NULL)
     return TRUE;
   g_propagate_error (error, belay_scope_summary (self));
   return FALSE;

@@ -70,8 +70,6 @@ struct _BelayScope
   BelayEntry     *oldest;          /* the last of them */
   BelayEarly     *early;           /* releases under way before the scope's; changed at home */
   BelayEntering  *entering;        /* fibers that wait for what they will enter; a stored scope's */
-  GPtrArray      *errors;          /* of GError */
-  const GError   *interruption;    /* that of `errors` which only says that the body was cancelled or out of time */
   gboolean        child_cancelled; /* a child ended CANCELLED */
   gboolean        child_late;      /* a child was stopped by a deadline of the scope's, or around it */
   gboolean        failed;          /* it was cancelled because a member failed */
@@ -80,6 +78,8 @@ struct _BelayScope
   BelayFuture    *closed;          /* made when a second closer comes */
   GCancellable   *cancellable;     /* made when it is asked for */
 
+  BelayErrors    *errors;          /* home; not changed once it is CLOSED */
+  guint           interruption;    /* home: from 1, that of `errors` which only says that the body was cancelled or out of time */
   gpointer        locals;          /* home: values of the fiber that it belongs to, see local.c */
   BelayLimit     *outside;         /* home: the closer's innermost limit when RELEASING began; compared, not followed */
   gboolean        apart;           /* its children are no group: what nobody holds fails to the sink, alone */
@@ -156,10 +156,14 @@ extern const BelayPlainClass belay_lent_class;
 BelayScope *belay_scope_of_fiber   (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
 gboolean    belay_scope_finish     (BelayScope *scope, BelayReason reason, GError **error);
-/* (transfer full) @error */
-void        belay_scope_add_error  (BelayScope *scope, GError *error);
+/* At home: (transfer full) @error, and what is attached to it (transfer full) (nullable). @site may be NULL: the scope's. */
+void        belay_scope_add_error  (BelayScope *scope, GError *error, BelayErrors *attached, const char *site);
 /* Gives the errors of a closed scope to another, or to the sink when NULL: all but the interruption of its body. */
 void        belay_scope_pass_errors (BelayScope *scope, BelayScope *to, const char *prefix);
+/* The same as a list, after (transfer full) @list; @first: from this one on. */
+BelayErrors *belay_scope_list_errors (BelayScope *scope, BelayErrors *list, guint first);
+/* The fiber is told of @top, the error of the scope's close: what is attached to that is held. */
+void        belay_scope_hold_errors (BelayScope *scope, BelayFiber *fiber, const GError *top);
 /* Under the lock. What is around it belongs to fibers of the home thread: elsewhere its own word is all that can be read. */
 static inline gboolean
 belay_scope_looks_cancelled (BelayScope *scope)
@@ -168,8 +172,8 @@ belay_scope_looks_cancelled (BelayScope *scope)
     return belay_limit_is_cancelled (scope->inside);
   return atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
 }
-/* A child of the group has failed: (transfer full) @error. */
-void        belay_scope_child_failed (BelayScope *scope, GError *error);
+/* A child of the group has failed; the parameters are those of belay_scope_add_error(). */
+void        belay_scope_child_failed (BelayScope *scope, GError *error, BelayErrors *attached, const char *site);
 /* What was counted as a child has ended, at home; @task when it is one of the list. */
 void        belay_scope_leave      (BelayScope *scope, BelayTask *task);
 /* Under the lock: how many there are now. No atomic addition, since all who change it hold the lock. */

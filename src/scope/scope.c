@@ -265,7 +265,7 @@ belay_scope_unref (BelayScope *self)
       return;
     }
   belay_limit_clear (&self->limit);
-  g_clear_pointer (&self->errors, g_ptr_array_unref);
+  g_clear_pointer (&self->errors, belay_errors_unref);
   g_clear_pointer (&self->closed, belay_future_unref);
   g_clear_object (&self->cancellable);
   belay_context_unref (self->context);
@@ -333,11 +333,11 @@ belay_scope_cancel (BelayScope *self, const char *reason)
 }
 
 void
-belay_scope_child_failed (BelayScope *self, GError *error)
+belay_scope_child_failed (BelayScope *self, GError *error, BelayErrors *attached, const char *site)
 {
   g_autofree char *reason = g_strdup_printf ("cancelled because another member of the group failed: %s", error->message);
 
-  belay_scope_add_error (self, error);
+  belay_scope_add_error (self, error, attached, site);
   cancel (self, reason, TRUE);
 }
 

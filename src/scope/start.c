@@ -70,7 +70,7 @@ on_ended (BelayWaiter *waiter)
   if (atomic_load (&self->state) != READY)
     {
       if (belay_future_status (ended) == BELAY_STATE_REJECTED)
-        belay_promise_reject (self->ready, g_error_copy (belay_future_get_error (ended)));
+        belay_future_settle_copy ((BelayFuture *) self->ready, ended); /* with what is attached */
       else if (atomic_load (&self->state) == GIVEN_UP)
         belay_promise_reject (self->ready, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the start was given up"));
       else

@@ -7,6 +7,9 @@
  * released); the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
  * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
  *
+ * The outcome is one error on top, and what is attached to it: what the function was told of beside the error that it
+ * returned, its own scope's errors that are not on top, and a time-out that passed when the error is another one.
+ *
  * Whose is a failure? A member of a group's (belay_scope_spawn) is the scope's. Another child's is that of whoever holds
  * its future; when nobody does, it is the scope's too, so that no error is lost. The fibers of a loop are no group: what
  * nobody holds there goes to the sink, and the others run on.
@@ -69,9 +72,38 @@ drop_data (BelayTask *self)
   self->destroy_data (data);
 }
 
-/* Decides the outcome and leaves the scope. (transfer full) @error. */
+/* What nobody holds: the scope's, as its failure or as one more error, or else the sink's. */
 static void
-conclude (BelayTask *self, gpointer value, GError *error)
+give_to_scope (BelayTask *self, const GError *error, BelayErrors *attached)
+{
+  BelayScope *scope = self->scope;
+  const char *site = self->fiber.site;
+  /* A cancellation is no failure of the group's, and the end of a time that all have the scope says itself. */
+  gboolean counts = !g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED) && !(self->late && scope != NULL);
+
+  atomic_fetch_or (&self->fiber.future.flags, BELAY_FUTURE_SEEN);
+  if (scope == NULL || scope->apart || belay_context_is_gone (self->fiber.context)) /* nobody is left to be cancelled with it */
+    {
+      const char *what = scope == NULL ? "a detached fiber" : scope->apart ? "a fiber of a loop" : "a fiber";
+
+      if (counts)
+        belay_sink_error (error, what, site);
+      belay_errors_sink (attached, what);
+    }
+  else if (counts)
+    {
+      belay_scope_child_failed (scope, g_error_copy (error), attached != NULL ? belay_errors_ref (attached) : NULL, site);
+    }
+  else
+    {
+      for (guint i = 0; i < belay_errors_get_size (attached); i++)
+        belay_scope_add_error (scope, g_error_copy (belay_errors_get (attached, i)), NULL, belay_errors_get_site (attached, i));
+    }
+}
+
+/* Decides the outcome and leaves the scope. (transfer full) @error and (nullable) @attached. */
+static void
+conclude (BelayTask *self, gpointer value, GError *error, BelayErrors *attached)
 {
   BelayFuture *future = &self->fiber.future;
   BelayContext *context = self->fiber.context;
@@ -93,28 +125,15 @@ conclude (BelayTask *self, gpointer value, GError *error)
     }
   else
     {
-      gboolean taken = belay_future_has_interest (future) && !self->group;
-      gboolean cancelled = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-
       if (value != NULL)
         belay_value_clear (BELAY_KIND_POINTER, (BelayValue) { .p = value }, (BelayAux) { .destroy = self->destroy });
-      if (scope != NULL && cancelled)
+      if (scope != NULL && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
         scope->child_cancelled = TRUE;
       if (scope != NULL && self->late)
         scope->child_late = TRUE;
-      if (!taken && self->late && scope != NULL)
-        atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN); /* the scope says it for all */
-      else if (!taken && !cancelled)
-        {
-          atomic_fetch_or (&future->flags, BELAY_FUTURE_SEEN);
-          if (scope == NULL)
-            belay_sink_error (error, "a detached fiber", self->fiber.site);
-          else if (scope->apart || belay_context_is_gone (context)) /* there is nobody left to be cancelled with it */
-            belay_sink_error (error, scope->apart ? "a fiber of a loop" : "a fiber", self->fiber.site);
-          else
-            belay_scope_child_failed (scope, g_error_copy (error));
-        }
-      belay_future_settle_error (future, error);
+      if (!belay_future_has_interest (future) || self->group)
+        give_to_scope (self, error, attached);
+      belay_future_settle_errors (future, error, attached);
     }
   if (scope != NULL)
     {
@@ -156,36 +175,19 @@ leave_stack (BelayFiber *fiber)
   fiber->context->level->covered = NULL;
 }
 
-/* An error that is not the result, though it happened: the group's, when the result is, or else nobody's. */
-static void
-attach_error (BelayTask *self, const GError *error)
-{
-  if (self->scope != NULL && !self->scope->apart && (self->group || !belay_future_has_interest (&self->fiber.future)))
-    belay_scope_add_error (self->scope, g_error_copy (error));
-  else
-    belay_sink_error (error, "the end of a fiber", self->fiber.site);
-}
-
-static void
-attach_errors (BelayTask *self, BelayScope *scope)
-{
-  for (guint i = 0; scope->errors != NULL && i < scope->errors->len; i++)
-    if (scope->errors->pdata[i] != scope->interruption)
-      attach_error (self, scope->errors->pdata[i]);
-}
-
 /*
  * The function has returned, with @error (transfer full) or NULL. Closes its own scope and decides the result: a
  * cancellation from outside that it observed, whatever it said; else its own error, unless that only tells of a failure
- * that the scope has; else the scope's. What is not on top is attached.
+ * that the scope has; else the scope's. What is not on top is added to @inout_attached, in the order of what happened.
  */
 static GError *
-end_scope (BelayTask *self, BelayStack *stack, GError *error)
+end_scope (BelayTask *self, BelayStack *stack, GError *error, BelayErrors **inout_attached)
 {
   BelayScope *scope = stack->scope;
   BelayReason observed = (BelayReason) stack->root.observed;
   GError *scope_error = NULL;
-  gboolean cancelled;
+  gboolean cancelled, late = FALSE;
+  guint first = 0; /* of the scope's errors that are not on top */
 
   if (scope != NULL)
     {
@@ -198,6 +200,7 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error)
   if (error == NULL)
     {
       error = g_steal_pointer (&scope_error);
+      first = 1;
       if (error == NULL && observed != BELAY_REASON_OK)
         belay_limit_check (&self->fiber, self->fiber.site, &error);
     }
@@ -205,29 +208,32 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error)
     {
       if (cancelled)
         {
-          attach_error (self, error);
-          g_clear_error (&error);
+          BelayErrors *body = belay_errors_add (NULL, g_steal_pointer (&error), self->fiber.site);
+
+          body = belay_errors_add_all (body, *inout_attached, 0);
+          g_clear_pointer (inout_attached, belay_errors_unref);
+          *inout_attached = body;
           belay_limit_check (&self->fiber, self->fiber.site, &error);
         }
-      if (scope_error != NULL)
-        attach_errors (self, scope);
+      late = observed == BELAY_REASON_DEADLINE && !g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
     }
-  else if (scope_error != NULL)
+  else if (scope_error != NULL && !cancelled && stack->observed && !g_error_matches (scope_error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
     {
-      /* It was cancelled; by what failed in the scope, or from outside? */
-      if (!cancelled && stack->observed && !g_error_matches (scope_error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        {
-          g_error_free (error);
-          error = g_steal_pointer (&scope_error);
-        }
-      else
-        {
-          attach_errors (self, scope);
-        }
+      /* It was cancelled by what failed in the scope, not from outside. */
+      g_error_free (error);
+      error = g_steal_pointer (&scope_error);
+      first = 1;
+    }
+
+  if (late)
+    *inout_attached = belay_errors_add (*inout_attached, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                                                                              "the fiber ran out of time"), self->fiber.site);
+  if (scope != NULL)
+    {
+      *inout_attached = belay_scope_list_errors (scope, *inout_attached, first);
+      belay_scope_unref (scope);
     }
   g_clear_error (&scope_error);
-  if (scope != NULL)
-    belay_scope_unref (scope);
   return error;
 }
 
@@ -262,7 +268,7 @@ static void
 fail_unstarted (BelayTask *self, GError *error)
 {
   drop_data (self);
-  conclude (self, NULL, error);
+  conclude (self, NULL, error, NULL);
 }
 
 static void
@@ -270,6 +276,7 @@ task_entry (BelayFiber *fiber)
 {
   BelayTask *self = (BelayTask *) fiber;
   BelayStack *stack = fiber->stack;
+  BelayErrors *attached = NULL;
   gpointer value = NULL;
   GError *error = NULL;
   gboolean ok;
@@ -312,13 +319,15 @@ task_entry (BelayFiber *fiber)
 
   if (G_UNLIKELY (stack->limit != &stack->root))
     take_off_limits (fiber);
+  if (G_UNLIKELY (stack->holds))
+    attached = belay_attached_end (fiber, error);
   if (G_UNLIKELY (stack->scope != NULL || stack->root.observed != 0))
     {
-      error = end_scope (self, stack, error);
+      error = end_scope (self, stack, error, &attached);
       self->late = error != NULL && is_late (self, error);
     }
   leave_stack (fiber);
-  conclude (self, value, error);
+  conclude (self, value, error, attached);
 }
 
 /* TRUE when somebody was told, by callbacks that may have changed everything. */

@@ -27,6 +27,8 @@ small_limit_release (gpointer data)
       return;
     }
   belay_limit_pop (fiber, limit);
+  if (G_UNLIKELY (limit->observed == BELAY_REASON_DEADLINE))
+    belay_attached_add_late (fiber, fiber->site);
   belay_limit_clear (limit);
   belay_limit_free (fiber->context, limit);
 }
@@ -49,6 +51,8 @@ push_timeout (BelayFiber *fiber, gint64 when)
 {
   BelayLimit *limit = belay_limit_alloc (fiber->context);
 
+  if (G_UNLIKELY (fiber->stack->holds))
+    belay_attached_forget_late (fiber);
   limit->klass = &timeout_class;
   atomic_init (&limit->deadline, when);
   belay_limit_push (fiber, limit);

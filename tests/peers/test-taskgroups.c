@@ -44,18 +44,18 @@ take (BelayFuture *future)
 static const GError *
 nth_error (BelayScope *scope, guint n)
 {
-  const GPtrArray *errors = belay_scope_get_errors (scope);
+  BelayErrors *errors = belay_scope_get_errors (scope);
 
-  return n < errors->len ? errors->pdata[n] : NULL;
+  return n < belay_errors_get_size (errors) ? belay_errors_get (errors, n) : NULL;
 }
 
 static gboolean
 has_error (BelayScope *scope, const char *message)
 {
-  const GPtrArray *errors = belay_scope_get_errors (scope);
+  BelayErrors *errors = belay_scope_get_errors (scope);
 
-  for (guint i = 0; i < errors->len; i++)
-    if (g_str_equal (((GError *) errors->pdata[i])->message, message))
+  for (guint i = 0; i < belay_errors_get_size (errors); i++)
+    if (g_str_equal (belay_errors_get (errors, i)->message, message))
       return TRUE;
   return FALSE;
 }
@@ -201,7 +201,7 @@ failing_clean_ups (gpointer data, GError **error)
     g_assert_false (belay_sleep (10000, NULL));
   g_assert_false (belay_scope_close (&group, &failure));
   g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  g_assert_cmpuint (belay_scope_get_errors (kept)->len, ==, 3);
+  g_assert_cmpuint (belay_errors_get_size (belay_scope_get_errors (kept)), ==, 3);
   g_assert_error ((GError *) nth_error (kept, 0), G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_assert_true (has_error (kept, "A") && has_error (kept, "B"));
   g_propagate_error (error, g_steal_pointer (&failure));
@@ -274,7 +274,7 @@ test_b11 (gpointer data, GError **error)
   g_assert_true (belay_scope_spawn (group, inner_group, NULL, NULL));
   g_assert_false (belay_scope_close (&group, &failure));
   g_assert_cmpstr (failure->message, ==, "of the outer");
-  g_assert_cmpuint (belay_scope_get_errors (kept)->len, ==, 1);
+  g_assert_cmpuint (belay_errors_get_size (belay_scope_get_errors (kept)), ==, 1);
   assert_log ("cancelled");
   return TRUE;
 }

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A GApplication's lifespan.
+ *
+ * The lifespan runs in a fiber of the default context; what it serves is a fiber that waits for the application's end and owns
+ * `work`, a stored scope for what the application spawns. `startup` starts that fiber and iterates until the parts are there;
+ * `shutdown` ends the wait and iterates until it has ended, so `run()` itself sees nothing of it.
+ *
+ * A start that fails must keep the application from being activated, and `startup` cannot. But a handler of
+ * handle-local-options, which comes before it, may register the application itself, and end it with a status.
+ *
+ * Words: *up* from when all parts are there until the end is asked for, *over* when the fiber has ended.
+ */
+#include "app/run.h"
+#include "app/signals.h"
+#include "scope/scope-private.h"
+
+#include <signal.h>
+
+typedef struct
+{
+  GApplication  *application;
+  BelayLifespan *lifespan;
+  BelayFuture   *run;    /* of the fiber, a BelayTask; from startup on */
+  BelayPromise  *end;    /* of the time that it serves */
+  BelayScope    *work;   /* while it is up */
+  guint          n_left; /* by the drain */
+  gboolean       failed;
+} Application;
+
+static GQuark
+application_quark (void)
+{
+  return g_quark_from_static_string ("belay-application");
+}
+
+static void
+print_failure (Application *self, const GError *error)
+{
+  self->failed = TRUE;
+  if (belay_signals_first () == 0 || !g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    belay_run_print_error (error);
+}
+
+static gboolean
+is_over (Application *self)
+{
+  return self->run == NULL || !belay_future_is_pending (self->run);
+}
+
+/* --- the fiber --- */
+
+static gboolean
+serve (gpointer data, GError **error)
+{
+  Application *self = data;
+  belay_auto (BelayScope) work = belay_scope_new_for (belay_context_get (), "belay_application_run");
+  gboolean ok;
+
+  self->work = work;
+  ok = belay_await_ok (belay_promise_get_future (self->end), error);
+  self->work = NULL;
+  belay_scope_cancel (work, "the application ends");
+  return ok;
+}
+
+static gboolean
+run_lifespan (gpointer data, GError **error)
+{
+  Application *self = data;
+
+  return belay_lifespan_run (self->lifespan, serve, self, error);
+}
+
+/* --- the application's life --- */
+
+static void
+on_startup (GApplication *application, gpointer data)
+{
+  Application *self = data;
+  g_autoptr (GError) error = NULL;
+  BelayTask *task;
+
+  if (self->run != NULL)
+    return;
+  task = belay_task_new (belay_context_get_for_main (NULL), NULL, run_lifespan, NULL, self, NULL, NULL, "belay_application_run");
+  task->root = TRUE;
+  self->run = &task->fiber.future;
+  belay_task_start_detached (task);
+  if (belay_signals_first () != 0)
+    belay_fiber_cancel (&task->fiber, "interrupted by a signal");
+  while (self->work == NULL && !is_over (self))
+    g_main_context_iteration (NULL, TRUE);
+  if (!is_over (self))
+    return;
+  if (!belay_future_check (self->run, &error))
+    print_failure (self, error);
+  g_application_quit (application);
+}
+
+static int
+on_local_options (GApplication *application, GVariantDict *options, gpointer data)
+{
+  Application *self = data;
+  g_autoptr (GError) error = NULL;
+
+  if (!g_application_register (application, NULL, &error))
+    {
+      print_failure (self, error);
+      return 1;
+    }
+  return self->failed ? 1 : -1;
+}
+
+static void
+on_shutdown (GApplication *application, gpointer data)
+{
+  Application *self = data;
+  gboolean told = is_over (self) && self->failed;
+  g_autoptr (GError) error = NULL;
+
+  belay_promise_resolve (self->end);
+  while (!is_over (self))
+    g_main_context_iteration (NULL, TRUE);
+  if (!told && self->run != NULL && !belay_future_check (self->run, &error))
+    print_failure (self, error);
+  self->n_left = belay_run_drain ();
+}
+
+static void
+on_signal (int nth, gpointer data)
+{
+  Application *self = data;
+  g_autofree char *reason = g_strdup_printf ("interrupted by %s", belay_signals_first () == SIGINT ? "SIGINT" : "SIGTERM");
+
+  if (!is_over (self))
+    belay_fiber_cancel (&((BelayTask *) self->run)->fiber, reason);
+  if (g_application_get_is_registered (self->application))
+    g_application_quit (self->application);
+  if (nth > 1 || is_over (self))
+    belay_run_hurry ();
+}
+
+int
+belay_application_run (GApplication *application, int argc, char **argv, BelayLifespan *lifespan)
+{
+  Application self = { .application = application };
+  int status;
+
+  g_return_val_if_fail (G_IS_APPLICATION (application), 1);
+  g_return_val_if_fail (lifespan == NULL || BELAY_IS_LIFESPAN (lifespan), 1);
+  if (belay_in_fiber ())
+    {
+      g_critical ("belay_application_run: called in a fiber, whose main loop is running already");
+      return 1;
+    }
+
+  self.lifespan = lifespan != NULL ? g_object_ref (lifespan) : belay_lifespan_new ();
+  self.end = belay_promise_new ();
+  g_object_set_qdata (G_OBJECT (application), application_quark (), &self);
+  belay_signals_begin (on_signal, &self);
+  g_signal_connect (application, "startup", G_CALLBACK (on_startup), &self);
+  g_signal_connect (application, "handle-local-options", G_CALLBACK (on_local_options), &self);
+  g_signal_connect (application, "shutdown", G_CALLBACK (on_shutdown), &self);
+  status = g_application_run (application, argc, argv);
+  g_signal_handlers_disconnect_by_data (application, &self);
+  g_object_set_qdata (G_OBJECT (application), application_quark (), NULL);
+
+  if (status == 0 && self.failed)
+    status = 1;
+  if (status == 0 && self.n_left > 0)
+    status = 70; /* EX_SOFTWARE */
+  if (belay_signals_first () != 0)
+    status = 128 + belay_signals_first ();
+  belay_signals_end ();
+  belay_hurry (G_MAXINT64);
+  g_clear_pointer (&self.run, belay_future_unref);
+  belay_promise_unref (self.end);
+  g_object_unref (self.lifespan);
+  return status;
+}
+
+/* --- its work --- */
+
+typedef struct
+{
+  Application   *application;
+  BelayFunc      func;
+  gpointer       data;
+  GDestroyNotify destroy;
+} Work;
+
+static gboolean
+run_work (gpointer data, GError **error)
+{
+  Work *work = data;
+  g_autoptr (GError) failure = NULL;
+  gboolean ok = belay_check_result (work->func (work->data, &failure), &failure, "a function of belay_application_spawn()");
+
+  /* That the application's end cancelled it is no failure. */
+  if (!ok && (work->application->work != NULL || !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
+    print_failure (work->application, failure);
+  return TRUE;
+}
+
+static void
+free_work (gpointer data)
+{
+  Work *work = data;
+
+  if (work->destroy != NULL)
+    work->destroy (work->data);
+  g_application_release (work->application->application);
+  g_free (work);
+}
+
+gboolean
+belay_application_spawn (GApplication *application, BelayFunc func, gpointer data, GDestroyNotify destroy)
+{
+  Application *self;
+  Work *work;
+
+  g_return_val_if_fail (G_IS_APPLICATION (application) && func != NULL, FALSE);
+
+  self = g_object_get_qdata (G_OBJECT (application), application_quark ());
+  if (self == NULL || self->work == NULL)
+    {
+      g_critical ("belay_application_spawn: the application is not between its startup and its shutdown");
+      if (destroy != NULL)
+        destroy (data);
+      return FALSE;
+    }
+  work = g_new (Work, 1);
+  *work = (Work) { self, func, data, destroy };
+  g_application_hold (application);
+  return belay_scope_spawn (self->work, run_work, work, free_work);
+}

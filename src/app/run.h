@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the ends of all programs have in common. The essay is in run.c. */
+#pragma once
+
+#include <glib.h>
+
+/* A second signal: no release goes on for more than a second from now. */
+void  belay_run_hurry       (void);
+/* The drain at a program's end, for as long as belay_run_set_drain_timeout() said, or as a second signal leaves. */
+guint belay_run_drain       (void);
+/* On stderr, after the program's name. */
+void  belay_run_print_error (const GError *error);
