@@ -314,10 +314,11 @@ static char *
 run_child (const char *path, const char *name, const char *value, gboolean take_output, int *ret_status)
 {
   const char *arguments[] = { g_get_prgname (), "-p", path, NULL };
-  g_auto (GStrv) env = g_environ_setenv (g_get_environ (), name, value, TRUE);
+  g_auto (GStrv) env = g_environ_setenv (g_get_environ (), "BELAY_TEST_SEEDS", "100", TRUE);
   g_autoptr (GError) error = NULL;
   char *output = NULL, *errors = NULL;
 
+  env = g_environ_setenv (g_steal_pointer (&env), name, value, TRUE);
   env = g_environ_setenv (g_steal_pointer (&env), "BELAY_TEST_KIT_PLANTED", "1", TRUE);
   g_spawn_sync (NULL, (char **) arguments, env, G_SPAWN_DEFAULT, NULL, NULL, &output, &errors, ret_status, &error);
   g_assert_no_error (error);

@@ -1,56 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A deterministic exploration: small concurrent programs, each run under many seeds.
- *
- * BELAY_DEBUG="virtual-clock,seed=N" makes the library choose by chance, from the seed, which ready fiber, callback or
- * job runs next, and lets no time pass but the virtual. The same seed gives the same run, so a failure can be repeated:
- * the command is printed with it. The switches are read once for each process, so this program runs itself, once for
- * each scenario and seed; the numbers that a scenario draws come from the seed too.
- *
- * BELAY_TEST_SEEDS says how many seeds (100, fewer under a sanitizer); BELAY_TEST_FIRST_SEED where to begin (1).
+ * A deterministic exploration: small concurrent programs, each run under many seeds by the test kit.
  *
  * What each scenario asserts is what must hold whatever the order: counts, conservation, and times, which the virtual
  * clock makes exact. `trace` notes the order of events for the scenario that checks that a run can be repeated.
  */
 #include "support.h"
 
-#include <stdlib.h>
+#include <belay/belay-test.h>
 #include <string.h>
-#include <sys/wait.h>
-
-#if defined (__SANITIZE_ADDRESS__) || defined (__SANITIZE_THREAD__)
-# define SEEDS 20
-#elif defined (__has_feature)
-# if __has_feature (address_sanitizer) || __has_feature (thread_sanitizer)
-#  define SEEDS 20
-# endif
-#endif
-#ifndef SEEDS
-# define SEEDS 100
-#endif
 
 #define ROUNDS 3
 
-static GRand *rnd;
 static guint32 trace;
-static int sunk;
 
 static int
 chance (int n)
 {
-  return g_rand_int_range (rnd, 0, n);
+  return (int) belay_test_chance ((guint) n);
 }
 
 static void
 note (int event)
 {
   trace = (trace ^ (guint32) event) * 16777619u;
-}
-
-static void
-count_sink (const GError *error, const char *what, const char *site, gpointer data)
-{
-  sunk++;
 }
 
 static gboolean
@@ -172,7 +145,7 @@ some_step (GError **error)
 static void
 steps_begin (void)
 {
-  opened = closed = inside = sunk = 0;
+  opened = closed = inside = 0;
   n_permits = 1 + chance (2);
   semaphore = belay_semaphore_new ((guint) n_permits);
 }
@@ -633,16 +606,11 @@ member (gpointer data, GError **error)
 {
   BelayScope *scope = data;
 
-  for (int i = chance (3); i > 0; i--)
+  for (int i = chance (3); i > 0 && members <= 40; i--)
     {
       members++;
       if (!belay_scope_spawn (scope, member, scope, NULL))
         members--; /* it is cancelled */
-    }
-  if (members > 40)
-    {
-      members_over++;
-      return TRUE;
     }
   for (int i = chance (3); i > 0; i--)
     if (!some_step (error))
@@ -813,124 +781,69 @@ static const Scenario scenarios[] = {
   { "chains-end-with-their-scope", chains },
 };
 
+/* What the runs of each scenario noted, by the seed: the same seed is the same run, whatever ran in between. */
+static GHashTable *traces;
+
+static void
+compare_trace (const char *name)
+{
+  char *key = g_strdup_printf ("%s %u", name, belay_test_get_seed ());
+  guint32 mine = trace ^ belay_test_get_trace ();
+  gpointer before;
+
+  if (g_hash_table_lookup_extended (traces, key, NULL, &before))
+    g_assert_cmpuint (GPOINTER_TO_UINT (before), ==, mine);
+  g_hash_table_insert (traces, key, GUINT_TO_POINTER (mine));
+}
+
 static gboolean
 run_scenario (gpointer data, GError **error)
 {
   const Scenario *scenario = data;
 
+  trace = 0;
   for (int round = 0; round < ROUNDS; round++)
     {
       steps_begin ();
       if (!scenario->run (error))
         return FALSE;
-      for (int i = 0; i < 200 && belay_get_n_pending () > 1; i++) /* the one is this fiber's own */
-        g_assert_true (belay_sleep (1, error));
-      g_assert_cmpuint (belay_get_n_pending (), ==, 1);
+      belay_test_settle ();
       steps_end ();
     }
+  g_free (belay_test_take_sunk ()); /* what fails while nobody waits */
+  compare_trace (scenario->name);
   return TRUE;
 }
 
-static int
-child (const char *name, guint32 seed)
-{
-  for (guint i = 0; i < G_N_ELEMENTS (scenarios); i++)
-    if (g_str_equal (scenarios[i].name, name))
-      {
-        int status;
-
-        rnd = g_rand_new_with_seed (seed * 2654435761u);
-        belay_set_sink (count_sink, NULL);
-        status = belay_run (run_scenario, (gpointer) &scenarios[i]);
-        g_rand_free (rnd);
-        g_print ("%08x\n", trace);
-        return status;
-      }
-  g_printerr ("no scenario '%s'\n", name);
-  return 2;
-}
-
-static const char *program;
-
-static char *
-run_child (const char *name, guint seed)
-{
-  g_autofree char *debug = g_strdup_printf ("virtual-clock,seed=%u", seed), *number = g_strdup_printf ("%u", seed);
-  g_auto (GStrv) env = g_environ_setenv (g_get_environ (), "BELAY_DEBUG", debug, TRUE);
-  const char *arguments[] = { program, "--scenario", name, number, NULL };
-  g_autofree char *errors = NULL;
-  g_autoptr (GError) error = NULL;
-  char *output = NULL;
-  int status = 0;
-
-  if (!g_spawn_sync (NULL, (char **) arguments, env, G_SPAWN_DEFAULT, NULL, NULL, &output, &errors, &status, &error))
-    g_error ("cannot run %s: %s", program, error->message);
-  if (!WIFEXITED (status) || WEXITSTATUS (status) != 0)
-    {
-      g_printerr ("%s%s\nscenario %s failed with seed %u; again with:\n  BELAY_DEBUG=%s %s --scenario %s %u\n", output, errors,
-                  name, seed, debug, program, name, seed);
-      g_clear_pointer (&output, g_free);
-    }
-  return output;
-}
-
-static guint
-number_from (const char *name, guint otherwise)
-{
-  const char *text = g_getenv (name);
-
-  return text != NULL ? (guint) strtoul (text, NULL, 10) : otherwise;
-}
-
 static void
-explore (gconstpointer data)
+other_seeds_other_runs (void)
 {
-  const Scenario *scenario = data;
-  guint first = number_from ("BELAY_TEST_FIRST_SEED", 1), n = number_from ("BELAY_TEST_SEEDS", SEEDS);
-  guint failed = 0;
+  g_autoptr (GHashTable) different = g_hash_table_new (NULL, NULL);
+  GHashTableIter iter;
+  gpointer value;
 
-  for (guint seed = first; seed < first + n && failed < 3; seed++)
-    {
-      g_autofree char *output = run_child (scenario->name, seed);
-
-      failed += output == NULL;
-    }
-  if (failed > 0)
-    g_test_fail ();
-}
-
-/* The same seed gives the same run, and other seeds give others. */
-static void
-repeats (void)
-{
-  g_autoptr (GHashTable) different = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-
-  for (guint i = 0; i < G_N_ELEMENTS (scenarios); i += 3)
-    for (guint seed = 1; seed <= 5; seed++)
-      {
-        char *once = run_child (scenarios[i].name, seed);
-        g_autofree char *again = run_child (scenarios[i].name, seed);
-
-        g_assert_nonnull (once);
-        g_assert_cmpstr (once, ==, again);
-        g_hash_table_add (different, once);
-      }
-  g_assert_cmpuint (g_hash_table_size (different), >, 5);
+  for (g_hash_table_iter_init (&iter, traces); g_hash_table_iter_next (&iter, NULL, &value);)
+    g_hash_table_add (different, value);
+  g_assert_cmpuint (g_hash_table_size (different), >=, g_hash_table_size (traces) * 9 / 10);
 }
 
 int
 main (int argc, char **argv)
 {
-  program = argv[0];
-  if (argc == 4 && g_str_equal (argv[1], "--scenario"))
-    return child (argv[2], (guint32) strtoul (argv[3], NULL, 10));
+  int status;
 
-  g_test_init (&argc, &argv, NULL);
+  traces = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  belay_test_init (&argc, &argv);
   for (guint i = 0; i < G_N_ELEMENTS (scenarios); i++)
     {
       g_autofree char *path = g_strconcat ("/seeds/", scenarios[i].name, NULL);
-      g_test_add_data_func (path, &scenarios[i], explore);
+      g_autofree char *again = g_strconcat ("/seeds/again/", scenarios[i].name, NULL);
+
+      belay_test_explore_data (path, &scenarios[i], run_scenario);
+      belay_test_explore_data (again, &scenarios[i], run_scenario);
     }
-  g_test_add_func ("/seeds/the-same-seed-is-the-same-run", repeats);
-  return g_test_run ();
+  g_test_add_func ("/seeds/other-seeds-are-other-runs", other_seeds_other_runs);
+  status = g_test_run ();
+  g_hash_table_unref (traces);
+  return status;
 }

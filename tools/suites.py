@@ -332,6 +332,10 @@ def main():
         total.add(count)
         rows.append((name, count, time.monotonic() - start))
 
+    if 'gcc' in chosen and (BUILDS / 'gcc').is_dir():
+        say('Which test proves which law')
+        subprocess.run([sys.executable, SOURCE / 'tests' / 'laws', BUILDS / 'gcc'])
+
     say('All')
     for name, count, seconds in rows:
         print(f'{name:12} {count.passed:6} passed {len(count.failed):4} failed {len(count.skipped):4} skipped {seconds:7.0f} s')

@@ -34,6 +34,7 @@
 #include "http/http-error.h"
 #include "http/response.h"
 
+#include <belay/belay-test.h>
 #include <errno.h>
 #include <string.h>
 
@@ -199,9 +200,9 @@ grow_body (BelayHttpTransfer *self, gsize more)
         size = MAX (needed, (gsize) MIN ((guint64) declared, RESERVE) + 1);
     }
   size = MAX (needed, MIN (size - 1, max) + 1);
-  body = g_try_realloc (self->body, size);
+  body = belay_test_try_realloc (self->body, size);
   if (body == NULL && size > needed)
-    body = g_try_realloc (self->body, size = needed);
+    body = belay_test_try_realloc (self->body, size = needed);
   if (body == NULL)
     {
       self->fault = BELAY_HTTP_FAULT_MEMORY;
@@ -426,7 +427,7 @@ take_body (BelayHttpTransfer *self)
     }
   if (spare > length / 8 + 64)
     {
-      char *smaller = g_try_realloc (body, length + 1);
+      char *smaller = belay_test_try_realloc (body, length + 1);
 
       body = smaller != NULL ? smaller : body;
     }

@@ -19,6 +19,7 @@
  */
 #include "run/fiber.h"
 
+#include <belay/belay-test.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,7 +120,7 @@ reserve_cold (gsize more)
     size = MAX (CHUNK, size * 2);
   if (size == cold_size)
     return TRUE;
-  bigger = g_try_renew (Cold, cold, size);
+  bigger = belay_test_try_realloc (cold, size * sizeof (Cold));
   if (bigger == NULL)
     return FALSE;
   cold = bigger;
@@ -159,6 +160,8 @@ stack_new (BelayContext *context)
   Cold place;
   gboolean ok;
 
+  if (belay_test_point ("memory"))
+    return NULL;
   g_mutex_lock (&lock);
   ok = n_cold > 0 || map_chunk ();
   if (ok)

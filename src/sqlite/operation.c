@@ -17,6 +17,8 @@
 #include "refs.h"
 #include "sqlite-error.h"
 
+#include <belay/belay-test.h>
+
 /* A new operation is made by the caller's thread and freed by a worker, over and over, which is what malloc() is worst at:
  * so each connection keeps the memory of one that is over for the next. */
 #define SPARE 256
@@ -34,7 +36,7 @@ belay_sqlite_operation_new (gsize size, SqliteKind kind, SqliteLevel *level, gbo
         op = atomic_exchange_explicit (&level->connection->spare, NULL, memory_order_acquire);
     }
   if (op == NULL)
-    op = g_try_malloc (size);
+    op = belay_test_try_realloc (NULL, size);
   if (op == NULL)
     return NULL;
   memset (op, 0, sizeof *op);

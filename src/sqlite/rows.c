@@ -22,6 +22,7 @@
  */
 #include "rows.h"
 
+#include <belay/belay-test.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -106,7 +107,7 @@ belay_sqlite_packer_begin (SqlitePacker *packer)
 {
   if (packer->block == NULL)
     {
-      packer->block = g_try_malloc (SMALL);
+      packer->block = belay_test_try_realloc (NULL, SMALL);
       packer->size = packer->block != NULL ? SMALL : 0;
     }
   packer->used = sizeof (BelaySqliteRows);
@@ -127,7 +128,7 @@ make_room (SqlitePacker *packer, gsize more)
     return SQLITE_TOOBIG;
   while (size - packer->used < more)
     size *= 2;
-  block = g_try_realloc (packer->block, size);
+  block = belay_test_try_realloc (packer->block, size);
   if (block == NULL)
     return SQLITE_NOMEM;
   packer->block = block;
@@ -206,7 +207,7 @@ belay_sqlite_packer_add (SqlitePacker *packer, sqlite3_stmt *stmt, guint n_colum
   if (packer->n_rows == packer->n_offsets)
     {
       guint n = MAX (packer->n_offsets * 2, 64);
-      guint32 *offsets = n > packer->n_offsets ? g_try_renew (guint32, packer->offsets, n) : NULL;
+      guint32 *offsets = n > packer->n_offsets ? belay_test_try_realloc (packer->offsets, n * sizeof (guint32)) : NULL;
 
       if (offsets == NULL)
         return SQLITE_NOMEM;
@@ -287,14 +288,14 @@ belay_sqlite_packer_finish (SqlitePacker *packer, SqliteNames *names)
 
   if (size <= SMALL)
     {
-      rows = g_try_malloc (size);
+      rows = belay_test_try_realloc (NULL, size);
       if (rows == NULL)
         return NULL;
       memcpy ((guint8 *) rows + sizeof *rows, packer->block + sizeof *rows, packer->used - sizeof *rows);
     }
   else
     {
-      rows = g_try_realloc (packer->block, size);
+      rows = belay_test_try_realloc (packer->block, size);
       if (rows == NULL)
         return NULL;
       packer->block = NULL;

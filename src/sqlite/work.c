@@ -19,6 +19,7 @@
 #include "sqlite-error.h"
 #include "transaction.h"
 
+#include <belay/belay-test.h>
 #include <string.h>
 
 typedef struct
@@ -107,7 +108,7 @@ take_value (SqliteConnection *connection, StatementOperation *self, SqliteStatem
         {
           const char *text = (const char *) sqlite3_column_text (stmt, 0);
           gsize size = (gsize) sqlite3_column_bytes (stmt, 0) + 1;
-          char *copy = text != NULL ? g_try_malloc (size) : NULL;
+          char *copy = text != NULL ? belay_test_try_realloc (NULL, size) : NULL;
 
           if (copy == NULL)
             return SQLITE_NOMEM;
