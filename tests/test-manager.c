@@ -327,7 +327,7 @@ test_guard_fails (gpointer data, GError **error)
   g_assert_nonnull (m);
   g_assert_null (belay_manager_get_value (m)); /* NULL may be lent */
   g_assert_false (belay_close (&m, &failure));
-  g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck");
+  g_assert_cmpstr (failure->message, ==, "closing a BelayTestResource: a is stuck");
   return TRUE;
 }
 
