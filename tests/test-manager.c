@@ -151,7 +151,7 @@ test_block_fails (gpointer data, GError **error)
 
   g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_FAILED);
   g_assert_cmpstr (failure->message, ==, "no such page");
-  assert_log ("+o +i ended:the body failed -i -o");
+  assert_log ("+o +i ended:no such page -i -o");
   return TRUE;
 }
 
@@ -770,6 +770,284 @@ test_child (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- the body's outcome --- */
+
+/* A transaction, say: it commits by the outcome, swallows when told so, and its end may fail. */
+typedef struct
+{
+  gboolean    swallows;
+  const char *end_error; /* of its release */
+  gboolean    refused;   /* what it was told when it wanted to swallow */
+} Outcome;
+
+static gboolean
+by_outcome (BelayManager *manager, gpointer data, GError **error)
+{
+  Outcome *self = data;
+  g_autoptr (GError) told = NULL;
+  gboolean ok = belay_manager_yield (manager, "tx", &told);
+
+  if (ok)
+    thing_note ("commit");
+  else
+    thing_note ("rollback:%s:%s:%d", told->message, g_quark_to_string (told->domain), told->code);
+  if (!ok && self->swallows)
+    self->refused = !belay_manager_swallow (manager);
+  if (self->end_error != NULL)
+    return fail_func ((gpointer) self->end_error, error);
+  return TRUE;
+}
+
+static gboolean
+fail_busy (GError **error)
+{
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_BUSY, "the page is busy");
+  return FALSE;
+}
+
+static gboolean
+use_finish (Outcome *way, gboolean works, GError **error)
+{
+  belay_auto (BelayManager) m = belay_await (belay_manager_open (by_outcome, way), error);
+
+  return m != NULL && belay_manager_finish (&m, works || fail_busy (error), error);
+}
+
+/* finish: the yield fails with the very error of the body; the manager commits or rolls back by that. */
+static gboolean
+test_finish (gpointer data, GError **error)
+{
+  Outcome plain = { 0 };
+  g_autoptr (GError) failure = NULL;
+  g_autofree char *expected = g_strdup_printf ("commit rollback:the page is busy:g-io-error-quark:%d", G_IO_ERROR_BUSY);
+
+  g_assert_true (use_finish (&plain, TRUE, error));
+  g_assert_false (use_finish (&plain, FALSE, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_assert_cmpstr (failure->message, ==, "the page is busy");
+  g_assert_null (belay_attached_errors ());
+  assert_log (expected);
+  return TRUE;
+}
+
+/* What the release adds is attached, to the body's error, or to nothing when that succeeded or was swallowed. */
+static gboolean
+test_finish_release_fails (gpointer data, GError **error)
+{
+  Outcome stuck = { .end_error = "stuck" }, swallowing = { TRUE, "stuck" };
+  g_autoptr (GError) body = NULL, release = NULL, swallowed = NULL;
+
+  g_assert_false (use_finish (&stuck, FALSE, &body));
+  g_assert_error (body, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_assert_cmpstr (body->message, ==, "the page is busy (and 1 more)");
+  assert_attached ("closing a BelayManager: stuck");
+  g_assert_false (use_finish (&stuck, TRUE, &release));
+  g_assert_error (release, G_IO_ERROR, G_IO_ERROR_FAILED);
+  g_assert_cmpstr (release->message, ==, "stuck");
+  g_assert_null (belay_attached_errors ());
+  g_assert_false (use_finish (&swallowing, FALSE, &swallowed));
+  g_assert_false (swallowing.refused);
+  g_assert_cmpstr (swallowed->message, ==, "stuck");
+  thing_clear_log ();
+  return TRUE;
+}
+
+static gboolean
+test_swallow (gpointer data, GError **error)
+{
+  Outcome way = { TRUE };
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_true (use_finish (&way, FALSE, &failure));
+  g_assert_no_error (failure);
+  g_assert_true (use_finish (&way, FALSE, NULL)); /* with and without an error to clear */
+  BELAY_WITH (BelayManager, m, belay_manager_open (by_outcome, &way), &failure)
+    g_assert_false (m != NULL && fail_busy (&failure));
+  else
+    g_assert_not_reached ();
+  g_assert_no_error (failure);
+  g_assert_false (way.refused);
+  thing_clear_log ();
+  return TRUE;
+}
+
+static gboolean
+swallow_cancelled (gpointer data, GError **error)
+{
+  belay_auto (BelayManager) m = belay_await (belay_manager_open (by_outcome, data), error);
+  gboolean ok;
+
+  if (m == NULL)
+    return FALSE;
+  belay_scope_cancel (belay_scope_current (), "enough");
+  ok = belay_sleep (10, error);
+  return belay_manager_finish (&m, ok, error);
+}
+
+static gboolean
+swallow_late (gpointer data, GError **error)
+{
+  belay_auto (BelayTimeout) limit = belay_timeout (5);
+  belay_auto (BelayManager) m = belay_await (belay_manager_open (by_outcome, data), error);
+  gboolean ok;
+
+  if (limit == NULL || m == NULL)
+    return FALSE;
+  ok = belay_sleep (10, error);
+  return belay_manager_finish (&m, ok, error);
+}
+
+/* A cancellation that was observed, and the end of the time, are no manager's to swallow. */
+static gboolean
+test_swallow_refused (gpointer data, GError **error)
+{
+  Outcome way = { TRUE };
+  g_autoptr (GError) cancelled = thing_outcome (swallow_cancelled, &way), late = NULL, left = NULL;
+
+  g_assert_error (cancelled, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_true (way.refused);
+  way.refused = FALSE;
+  late = thing_outcome (swallow_late, &way);
+  g_assert_error (late, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  g_assert_true (way.refused);
+  way.refused = FALSE;
+  { /* left without a word: nobody would hear of it */
+    belay_auto (BelayManager) m = belay_await (belay_manager_open (by_outcome, &way), error);
+
+    g_assert_nonnull (m);
+  }
+  g_assert_true (way.refused);
+  thing_clear_log ();
+  return TRUE;
+}
+
+static gboolean
+enter_and_fail (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  return belay_enter (scope, belay_manager_open (by_outcome, data), error) != NULL &&
+         belay_scope_adopt (scope, thing_new ("above"), error) && fail_busy (error);
+}
+
+/* In a scope the manager learns the scope's reason, as all others do, and cannot change it. */
+static gboolean
+test_swallow_in_scope (gpointer data, GError **error)
+{
+  Outcome way = { TRUE };
+  g_autoptr (GError) failure = thing_outcome (enter_and_fail, &way);
+
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_assert_true (way.refused);
+  g_assert_cmpstr (thing_reasons (), ==, "above:left");
+  thing_clear_log ();
+  return TRUE;
+}
+
+/* What was attached to the body's error is swallowed with it. */
+static gboolean
+fail_with_two (gpointer data, GError **error)
+{
+  belay_auto (Thing) a = thing_new_failing ("a", "a is stuck");
+
+  return a != NULL && fail_busy (error);
+}
+
+static gboolean
+test_swallow_attached (gpointer data, GError **error)
+{
+  Outcome way = { TRUE }, plain = { FALSE };
+  g_autoptr (GError) failure = NULL;
+  belay_auto (BelayManager) m = belay_await (belay_manager_open (by_outcome, &way), error);
+  belay_auto (BelayManager) n = belay_await (belay_manager_open (by_outcome, &plain), error);
+
+  g_assert_true (m != NULL && n != NULL);
+  g_assert_true (belay_manager_finish (&m, belay_await_ok (belay_spawn (fail_with_two, NULL), &failure), &failure));
+  g_assert_no_error (failure);
+  g_assert_false (belay_manager_finish (&n, belay_await_ok (belay_spawn (fail_with_two, NULL), &failure), &failure));
+  g_assert_cmpstr (failure->message, ==, "the page is busy (and 1 more)");
+  assert_attached ("closing a Thing: a is stuck");
+  thing_clear_log ();
+  return TRUE;
+}
+
+/* --- misused --- */
+
+static gboolean
+swallows_wrongly (BelayManager *manager, gpointer data, GError **error)
+{
+  expect_critical ("belay_manager_swallow*");
+  g_assert_false (belay_manager_swallow (manager)); /* too early */
+  if (!belay_manager_yield (manager, NULL, error))
+    return FALSE;
+  expect_critical ("belay_manager_swallow*");
+  g_assert_false (belay_manager_swallow (manager)); /* the body did not fail */
+  return TRUE;
+}
+
+static gboolean
+test_swallow_misused (gpointer data, GError **error)
+{
+  BELAY_WITH (BelayManager, m, belay_manager_open (swallows_wrongly, NULL), error)
+    g_assert_nonnull (m);
+  else
+    g_assert_not_reached ();
+  return TRUE;
+}
+
+static gboolean
+test_finish_misused (gpointer data, GError **error)
+{
+  Outcome way = { 0 };
+  g_autoptr (GError) both = NULL, none = NULL;
+  BelayManager *m = NULL;
+
+  g_assert_true (belay_manager_finish (&m, TRUE, error)); /* nothing was opened */
+  m = belay_await (belay_manager_open (by_outcome, &way), error);
+  fail_busy (&both);
+  expect_critical ("*returned success and an error*");
+  g_assert_false (belay_manager_finish (&m, TRUE, &both));
+  g_assert_error (both, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_assert_null (m);
+  m = belay_await (belay_manager_open (by_outcome, &way), error);
+  expect_critical ("*returned failure without an error*");
+  g_assert_false (belay_manager_finish (&m, FALSE, &none));
+  g_assert_error (none, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  thing_clear_log ();
+  return TRUE;
+}
+
+/* The function has run to its end, and its last guards are being left: a yield comes too late there, too. */
+static gboolean
+yield_late (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  expect_critical ("belay_manager_yield*");
+  g_assert_false (belay_manager_yield (data, NULL, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  thing_note ("late");
+  return TRUE;
+}
+
+static gboolean
+yields_after_the_end (BelayManager *manager, gpointer data, GError **error)
+{
+  belay_scope_defer (belay_scope_current (), yield_late, manager);
+  return belay_manager_yield (manager, NULL, error);
+}
+
+static gboolean
+test_yield_after_the_end (gpointer data, GError **error)
+{
+  BELAY_WITH (BelayManager, m, belay_manager_open (yields_after_the_end, NULL), error)
+    g_assert_nonnull (m);
+  else
+    g_assert_not_reached ();
+  assert_log ("late");
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -805,5 +1083,14 @@ main (int argc, char **argv)
   thing_add_test ("/manager/its-limits-are-not-the-bodys", test_body_is_not_bounded_by_it);
   thing_add_test ("/manager/nested", test_nested);
   thing_add_test ("/manager/with-a-child", test_child);
+  thing_add_test ("/manager/L9-finish-tells-the-very-error", test_finish);
+  thing_add_test ("/manager/L9-finish-body-first-release-attached", test_finish_release_fails);
+  thing_add_test ("/manager/swallowed", test_swallow);
+  thing_add_test ("/manager/L10-cancellation-cannot-be-swallowed", test_swallow_refused);
+  thing_add_test ("/manager/L8-cannot-swallow-in-a-scope", test_swallow_in_scope);
+  thing_add_test ("/manager/L9-swallowed-with-what-is-attached", test_swallow_attached);
+  thing_add_test ("/manager/swallow-misused", test_swallow_misused);
+  thing_add_test ("/manager/finish-misused", test_finish_misused);
+  thing_add_test ("/manager/yield-after-the-end", test_yield_after_the_end);
   return g_test_run ();
 }

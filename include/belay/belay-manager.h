@@ -15,6 +15,10 @@ G_BEGIN_DECLS
  * Acquires something, lends it with belay_manager_yield() while the body runs, and releases it, all in one function
  * in which ordinary guards work. It runs in a fiber of its own.
  *
+ * What it makes of the body's outcome is its own matter: it may commit when belay_manager_yield() says success, and roll
+ * back when not. It returns %TRUE when its release went well, however the body ended. To return the body's error again is
+ * no failure to release.
+ *
  * Returns: %FALSE with @error set when acquiring or releasing failed
  */
 typedef gboolean (*BelayManagerFunc) (BelayManager *manager, gpointer data, GError **error);
@@ -51,12 +55,52 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_manager_open (BelayManagerFunc func, g
  *
  * Suspends: until the body has ended. Cancellation: a checkpoint; once @value is lent, shielded. Threads: in the
  * manager's fiber. Errors: %G_IO_ERROR_CANCELLED, %G_IO_ERROR_TIMED_OUT: nothing was lent, or the body ended so;
- * %BELAY_ERROR_FAILED: the body failed or was left; %BELAY_ERROR_MISUSE.
+ * the body's own error, where that is known (belay_manager_finish(), BELAY_WITH() that falls off its end with its error set),
+ * domain, code and message; else %BELAY_ERROR_FAILED: the body failed or was left; %BELAY_ERROR_MISUSE.
  *
  * Returns: %TRUE when the body ended well (its block fell off its end, or it was closed), %FALSE with an error when
  *   it was left, failed, was cancelled or ran out of time
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_manager_yield (BelayManager *manager, gpointer value, GError **error);
+
+/**
+ * belay_manager_swallow:
+ * @manager: the manager
+ *
+ * Says, after belay_manager_yield() has failed, that the body's error is dealt with. Then the BELAY_WITH() counts as
+ * successful (its error is cleared, what was attached to it too, and there is no `else`), and belay_manager_finish() is
+ * %TRUE. A cancellation and the end of the time cannot be swallowed (they go on), nor what nobody would hear of: the error of
+ * a body that was left by `return` or the like, and that of a scope that the manager was entered into, which gives one
+ * reason to all of its releases.
+ *
+ * Suspends: never. Cancellation: none. Threads: in the manager's fiber. Errors: none.
+ *
+ * Returns: %TRUE when it is swallowed; %FALSE when it cannot be, so roll back as ever
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_manager_swallow (BelayManager *manager);
+
+/**
+ * belay_manager_finish:
+ * @manager: the address of a variable that holds a manager, or %NULL; it is %NULL afterwards
+ * @ok: what the body said
+ * @error: the body's error, where @ok is %FALSE and the caller wants errors; return location for a #GError
+ *
+ * Closes a manager with the outcome of the body, so that its function learns the error:
+ *
+ * |[<!-- language="C" -->
+ * belay_auto (BelayManager) m = belay_await (belay_manager_open (managed, data), error);
+ * return m != NULL && belay_manager_finish (&m, use (belay_manager_get_value (m), error), error);
+ * ]|
+ *
+ * The body's error stays on top; a failure of the release is attached to it (belay_attached_errors()), or is the error
+ * when the body succeeded, or its error was swallowed.
+ *
+ * Suspends: yes. Cancellation: shielded, as belay_close(). Threads: in a fiber; elsewhere the close is scheduled.
+ * Errors: those of the body and of the manager function. %BELAY_ERROR_MISUSE for @ok with an error, or not @ok without.
+ *
+ * Returns: %TRUE when the body succeeded, or its error was swallowed, and the manager ended well
+ */
+BELAY_AVAILABLE_IN_1_0 gboolean belay_manager_finish (BelayManager **manager, gboolean ok, GError **error);
 
 /* What the manager function lends. (transfer none), valid until the manager is closed. */
 BELAY_AVAILABLE_IN_1_0 gpointer belay_manager_get_value (BelayManager *manager);

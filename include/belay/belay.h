@@ -15,6 +15,7 @@
 #include <belay/belay-local.h>
 #include <belay/belay-loop.h>
 #include <belay/belay-manager.h>
+#include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>

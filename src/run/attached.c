@@ -139,6 +139,20 @@ is_of (BelayHeld *held, const GError *error)
   return held->domain == error->domain && held->code == error->code && g_str_has_suffix (error->message, held->message);
 }
 
+void
+belay_attached_told (BelayFiber *fiber, const GError *failure)
+{
+  BelayLimit *level = level_of (fiber);
+
+  for (BelayHeld *held = fiber->stack->attached; held != NULL; held = held->outer)
+    if (held->level == level && !held->is_late)
+      {
+        if (!is_of (held, failure))
+          make_old (fiber);
+        return;
+      }
+}
+
 BelayErrors *
 belay_attached_take (BelayFiber *fiber, const GError *top)
 {

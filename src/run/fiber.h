@@ -160,6 +160,8 @@ belay_fiber_self (void)
 void        belay_attached_note    (BelayFiber *fiber, BelayFuture *future, GError *error);
 /* The fiber is told of @top, whose message says how many there are. (transfer full) (nullable) @errors. */
 void        belay_attached_hold    (BelayFiber *fiber, const GError *top, BelayErrors *errors);
+/* The fiber is told of a failure: what is held for another is not the newest any more. */
+void        belay_attached_told    (BelayFiber *fiber, const GError *failure);
 /* What is attached to @top, (transfer full) (nullable); the fiber has it no more. */
 BelayErrors *belay_attached_take   (BelayFiber *fiber, const GError *top);
 /* Attaches (transfer full) @error, and what is held for that, to @top, which the fiber is told of. */

@@ -44,15 +44,22 @@ close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **e
       return TRUE;
     }
   if (tag != BELAY_TAG_SCOPE)
-    return belay_resource_close (resource, reason, release_timeout (fiber), error);
-  ok = belay_scope_finish (resource, reason, &failure);
-  if (!ok)
     {
-      belay_scope_hold_errors (resource, fiber, failure);
-      g_propagate_error (error, failure);
+      ok = belay_resource_close (resource, reason, release_timeout (fiber), &failure);
     }
-  belay_scope_unref (resource);
-  return ok;
+  else
+    {
+      ok = belay_scope_finish (resource, reason, &failure);
+      if (!ok)
+        belay_scope_hold_errors (resource, fiber, failure);
+      belay_scope_unref (resource);
+    }
+  if (G_LIKELY (ok))
+    return TRUE;
+  if (fiber->stack->holds)
+    belay_attached_told (fiber, failure);
+  g_propagate_error (error, failure);
+  return FALSE;
 }
 
 void
@@ -178,16 +185,84 @@ belay_commit (gpointer variable, GError **error)
       else
         belay_attached_add (fiber, failure, close_error, fiber->site);
     }
-  if (!ok)
-    g_propagate_error (error, failure);
-  return ok;
+  if (ok)
+    return TRUE;
+  if (fiber->stack->holds)
+    belay_attached_told (fiber, failure);
+  g_propagate_error (error, failure);
+  return FALSE;
+}
+
+/*
+ * Closes after the body has failed, with @error where the caller has one. What the release adds is attached to that. TRUE
+ * when a manager has swallowed the body's error: then it is cleared, and a failure of the release is in its place.
+ */
+static gboolean
+close_after_error (gpointer variable, gboolean *ret_closed, GError **error)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  gpointer resource = *(gpointer *) variable;
+  const char *name = belay_resource_name (resource);
+  BelayManager *manager = fiber != NULL ? belay_manager_of (resource) : NULL;
+  GError *failure = NULL;
+  gboolean swallowed = FALSE;
+
+  if (manager != NULL)
+    belay_manager_listen (manager, error != NULL ? *error : NULL);
+  *ret_closed = close_said (variable, BELAY_REASON_ERROR, &failure);
+  if (manager != NULL)
+    {
+      swallowed = belay_manager_is_swallowed (manager);
+      belay_manager_unref (manager);
+    }
+  if (swallowed)
+    {
+      BelayErrors *attached = error != NULL && *error != NULL ? belay_attached_take (fiber, *error) : NULL;
+
+      g_clear_pointer (&attached, belay_errors_unref);
+      g_clear_error (error);
+    }
+  if (*ret_closed)
+    return swallowed;
+  if (swallowed)
+    {
+      g_propagate_error (error, failure);
+    }
+  else if (error != NULL && *error != NULL)
+    {
+      g_prefix_error (&failure, "closing a %s: ", name);
+      belay_attached_add (fiber, *error, failure, fiber->site);
+    }
+  else
+    {
+      g_prefix_error (&failure, "closing a %s: ", name);
+      belay_scope_add_error (belay_scope_innermost (fiber), failure, belay_attached_take (fiber, failure), NULL);
+    }
+  return swallowed;
+}
+
+gboolean
+belay_manager_finish (BelayManager **manager, gboolean ok, GError **error)
+{
+  gboolean closed, swallowed;
+
+  g_return_val_if_fail (manager != NULL, FALSE);
+
+  if (error != NULL && ok != (*error == NULL))
+    ok = belay_check_result (ok, error, "the body of a manager");
+  if (*manager == NULL)
+    return ok;
+  if (ok)
+    return belay_close (manager, error);
+  swallowed = close_after_error (manager, &closed, error);
+  return swallowed && closed;
 }
 
 /* The steps of BELAY_WITH: 0 opened or not, 1 the body runs, 2 the else part runs, 3 over. */
 int
 belay_with_next (int step, gpointer variable, GError **error)
 {
-  GError *failure = NULL;
+  gboolean closed = TRUE;
 
   switch (step)
     {
@@ -197,13 +272,9 @@ belay_with_next (int step, gpointer variable, GError **error)
       if (G_LIKELY (error == NULL || *error == NULL))
         return belay_close (variable, error) ? 3 : 2;
       /* The body's error is there already, and stays on top. Falling off the end is no success then. */
-      if (close_said (variable, BELAY_REASON_ERROR, &failure))
-        return 3;
-      if (belay_in_fiber ())
-        belay_attached_add (belay_fiber_self (), *error, failure, belay_fiber_self ()->site);
-      else
-        g_error_free (failure);
-      return 2;
+      if (*(gpointer *) variable != NULL)
+        close_after_error (variable, &closed, error);
+      return closed ? 3 : 2;
     default:
       return 3;
     }

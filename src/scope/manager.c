@@ -6,6 +6,11 @@
  * (the guard is being closed: the function runs on from the yield), over. `entered` gives the guard to whoever opened;
  * closing it wakes the function, and waits for `done`.
  *
+ * The outcome of the body is what the yield says: success, or why not. Who closes after an error of the body's
+ * (belay_manager_finish(), the end of a BELAY_WITH()) leaves that error here first, so that the yield says just that. The
+ * function may *swallow* it, where there is somebody to hear of that: not in a scope, whose reason is one for all, not when
+ * the guard was left without a word. A cancellation and the end of the time cannot be swallowed at all.
+ *
  * The fiber belongs to no scope: a scope that owned it would wait for it before it closed the guard that it waits for.
  * While it acquires, dropping the interest in the guard cancels it. From the yield on it hears of no cancellation:
  * there is no limit around a fiber that nobody owns.
@@ -29,7 +34,10 @@ struct _BelayManager
   BelayFuture     *done;     /* the function's result, and its fiber */
   BelayReason      reason;
   GError          *told;     /* what the yield said of the body, or why it was refused */
+  GError          *body;     /* the body's own error, of whoever closes */
   gboolean         has_yielded;
+  gboolean         listens;  /* whoever closes will hear that it was swallowed */
+  gboolean         swallowed;
 };
 
 static gboolean manager_close (gpointer data, BelayReason reason, GError **error);
@@ -49,6 +57,7 @@ manager_free (gpointer data)
     return;
   g_clear_pointer (&self->done, belay_future_unref);
   g_clear_error (&self->told);
+  g_clear_error (&self->body);
   belay_piece_free (self, sizeof *self);
 }
 
@@ -59,8 +68,11 @@ manager_close (gpointer data, BelayReason reason, GError **error)
 
   self->reason = reason;
   belay_fiber_fire (self->waiting);
-  return belay_fiber_await (belay_fiber_self (), self->done, manager_class.name, error) &&
-         belay_future_check (self->done, error);
+  if (belay_fiber_await (belay_fiber_self (), self->done, manager_class.name, error) &&
+      belay_future_check (self->done, error))
+    return TRUE;
+  belay_attached_note (belay_fiber_self (), self->done, *error);
+  return FALSE;
 }
 
 /* The function did not end in time. It is told, and its fiber is drained at the end of the program. */
@@ -107,7 +119,7 @@ manager_run (gpointer data, GError **error)
       g_critical ("a manager function ended without belay_manager_yield()");
       failure = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_MISUSE, "the manager function ended without a yield");
     }
-  belay_promise_reject (self->entered, failure);
+  belay_future_settle_errors ((BelayFuture *) self->entered, failure, belay_attached_take (belay_fiber_self (), failure));
   g_clear_pointer (&self->entered, belay_promise_unref);
   return TRUE;
 }
@@ -209,6 +221,22 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
   return entered;
 }
 
+/* That the body was cancelled is said whatever its error is; otherwise the error is. */
+static GError *
+tell_of_body (BelayManager *self)
+{
+  gboolean cancelled = self->reason == BELAY_REASON_CANCELLED;
+
+  if (self->body != NULL && (!cancelled || g_error_matches (self->body, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
+    return g_error_copy (self->body);
+  if (cancelled)
+    return g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the body was cancelled");
+  if (self->reason == BELAY_REASON_DEADLINE)
+    return g_error_new_literal (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "the body ran out of time");
+  return g_error_new_literal (BELAY_ERROR, BELAY_ERROR_FAILED,
+                              self->reason == BELAY_REASON_ERROR ? "the body failed" : "the body was left without a word");
+}
+
 gboolean
 belay_manager_yield (BelayManager *self, gpointer value, GError **error)
 {
@@ -242,26 +270,27 @@ belay_manager_yield (BelayManager *self, gpointer value, GError **error)
   while (!fiber->stack->fired)
     belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
 
-  switch (self->reason)
-    {
-    case BELAY_REASON_OK:
-      return TRUE;
-    case BELAY_REASON_CANCELLED:
-      self->told = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "the body was cancelled");
-      break;
-    case BELAY_REASON_DEADLINE:
-      self->told = g_error_new_literal (G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "the body ran out of time");
-      break;
-    case BELAY_REASON_ERROR:
-      self->told = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_FAILED, "the body failed");
-      break;
-    case BELAY_REASON_LEFT:
-      self->told = g_error_new_literal (BELAY_ERROR, BELAY_ERROR_FAILED, "the body was left without a word");
-      break;
-    }
+  if (self->reason == BELAY_REASON_OK)
+    return TRUE;
+  self->told = tell_of_body (self);
   if (error != NULL)
     *error = g_error_copy (self->told);
   return FALSE;
+}
+
+gboolean
+belay_manager_swallow (BelayManager *self)
+{
+  g_return_val_if_fail (self != NULL, FALSE);
+
+  if (!self->has_yielded || self->told == NULL || (BelayFiber *) self->done != belay_fiber_self ())
+    {
+      g_critical ("belay_manager_swallow: to be called by the manager function, when its yield has failed");
+      return FALSE;
+    }
+  self->swallowed = self->listens && self->reason == BELAY_REASON_ERROR &&
+                    !g_error_matches (self->told, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  return self->swallowed;
 }
 
 gpointer
@@ -269,4 +298,34 @@ belay_manager_get_value (BelayManager *self)
 {
   g_return_val_if_fail (self != NULL, NULL);
   return self->value;
+}
+
+/* --- closing it after an error of the body's --- */
+
+BelayManager *
+belay_manager_of (gpointer resource)
+{
+  return *(const BelayPlainClass **) resource == &manager_class ? resource : NULL;
+}
+
+gboolean
+belay_manager_is_swallowed (BelayManager *self)
+{
+  /* A function that did not end in time may still be running, and is not asked. */
+  return belay_future_status (self->done) != BELAY_STATE_PENDING && self->swallowed;
+}
+
+BelayManager *
+belay_manager_listen (BelayManager *self, const GError *body)
+{
+  atomic_fetch_add_explicit (&self->refs, 1, memory_order_relaxed);
+  self->body = body != NULL ? g_error_copy (body) : NULL;
+  self->listens = TRUE;
+  return self;
+}
+
+void
+belay_manager_unref (BelayManager *self)
+{
+  manager_free (self);
 }

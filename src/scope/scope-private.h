@@ -137,6 +137,12 @@ gboolean    belay_task_start_in    (BelayTask *task, BelayScope *scope);
 void        belay_task_refuse      (BelayTask *task, GError *error);
 /* Starts one that belongs to nobody; the end of the program waits for it. */
 void        belay_task_start_detached (BelayTask *task);
+/*
+ * A child of the caller's innermost scope, or outside of fibers a detached one, that uses memory of whoever waits: it is
+ * cancelled when its future is given up, and a wait that is cancelled lasts until it has ended.
+ */
+BelayFuture *belay_task_start_borrowing (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy_data,
+                                         GDestroyNotify destroy, const char *site);
 /* Its fiber is cancelled when the last interest in its future is dropped. */
 void        belay_task_cancel_when_dropped (BelayTask *task);
 /* A future of what @func makes, in a detached fiber that is cancelled when nobody waits any more. */
@@ -208,6 +214,14 @@ void        belay_locals_free      (BelayScope *scope);
 /* --- scope-error.c --- */
 /* (transfer full): the first error, which says how many more there are. There must be one. */
 GError     *belay_scope_summary    (BelayScope *scope);
+
+/* --- manager.c --- */
+/* NULL for what is none. */
+BelayManager *belay_manager_of     (gpointer resource);
+/* Who closes it has the error of the body (nullable), and asks afterwards whether that was swallowed. A reference. */
+BelayManager *belay_manager_listen (BelayManager *manager, const GError *body);
+gboolean    belay_manager_is_swallowed (BelayManager *manager);
+void        belay_manager_unref    (BelayManager *manager);
 
 /* --- chain.c --- */
 /* At home. */

@@ -516,6 +516,24 @@ spawn (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify 
 }
 
 BelayFuture *
+belay_task_start_borrowing (BelayFunc func, BelayValueFunc value_func, gpointer data, GDestroyNotify destroy_data,
+                            GDestroyNotify destroy, const char *site)
+{
+  BelayFiber *fiber = belay_fiber_self ();
+  BelayScope *scope = fiber != NULL ? belay_scope_innermost (fiber) : NULL;
+  BelayTask *task = belay_task_new (scope != NULL ? scope->context : belay_context_get (), NULL, func, value_func, data,
+                                    destroy_data, destroy, site);
+
+  atomic_init (&task->fiber.future.flags, BELAY_FUTURE_JOINED | BELAY_FUTURE_BORROWING);
+  belay_task_cancel_when_dropped (task);
+  if (scope != NULL)
+    belay_task_start (task, scope);
+  else
+    belay_task_start_detached (task);
+  return &task->fiber.future;
+}
+
+BelayFuture *
 belay_spawn_at (BelayFunc func, gpointer data, const char *site)
 {
   g_return_val_if_fail (func != NULL, NULL);
