@@ -844,7 +844,7 @@ any_of_them (gpointer data, GError **error)
   source_fail (&source[0], "zero");
   g_assert_true (belay_future_is_pending (any));
   source_fail (&source[1], "one");
-  assert_rejected (any, G_IO_ERROR, G_IO_ERROR_EXISTS, "two");
+  assert_rejected (any, G_IO_ERROR, G_IO_ERROR_EXISTS, "two (and 2 more)");
   belay_future_unref (any);
   for (int i = 0; i < 3; i++)
     source_clear (&source[i]);

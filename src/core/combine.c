@@ -137,6 +137,25 @@ is_cut_short (Combine *self, int decision)
   return FALSE;
 }
 
+/* All of `any` failed: the first failure is on top, the others are attached to it. */
+static void
+tell_failures (Combine *self, int first)
+{
+  BelayFuture *top = self->members[first].future;
+  BelayErrors *attached = belay_errors_add_all (NULL, belay_future_get_attached (top), 0);
+
+  for (guint i = 0; i < self->n; i++)
+    {
+      BelayFuture *future = self->members[i].future;
+
+      if ((int) i == first || g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        continue;
+      attached = belay_errors_add (attached, g_error_copy (future->value.error), NULL);
+      attached = belay_errors_add_all (attached, belay_future_get_attached (future), 0);
+    }
+  belay_future_settle_errors (&self->result, g_error_copy (top->value.error), attached);
+}
+
 static void
 tell (Combine *self, int decision)
 {
@@ -144,6 +163,8 @@ tell (Combine *self, int decision)
     belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
   else if (decision == WITH_MEMBERS)
     resolve_with_members (self);
+  else if (self->mode == MODE_ANY && belay_future_status (self->members[decision].future) == BELAY_STATE_REJECTED)
+    tell_failures (self, decision);
   else
     belay_future_settle_copy (&self->result, self->members[decision].future);
 }
