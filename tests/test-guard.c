@@ -1196,7 +1196,7 @@ test_with_both_fail (gpointer data, GError **error)
     }
   g_assert_false (ok);
   g_assert_cmpstr (failure->message, ==, "no such page (and 1 more)");
-  assert_attached ("closing a Thing: a is stuck"); /* not lost */
+  assert_attached ("closing a BelayTestResource: a is stuck"); /* not lost */
   g_assert_cmpstr (thing_reasons (), ==, "a:error");
   assert_log ("+a -a else");
   return TRUE;
