@@ -257,6 +257,69 @@ long_race (gpointer data, GError **error)
   return belay_await_ok (other, ok ? error : NULL) && ok;
 }
 
+/* The same, where the other one is always ready. */
+static gboolean
+take_many_turns (gpointer data, GError **error)
+{
+  for (int i = 0; i < 50; i++)
+    if (!belay_yield (error))
+      return FALSE;
+  too_late = held_back;
+  return TRUE;
+}
+
+static gboolean
+patient_race (gpointer data, GError **error)
+{
+  BelayFuture *both[2];
+
+  held_back = TRUE;
+  too_late = FALSE;
+  both[0] = belay_spawn (be_first, NULL);
+  both[1] = belay_spawn (take_many_turns, NULL);
+  return belay_await_ok (belay_future_allv (both, 2), error);
+}
+
+/* What one fiber has looked at is no longer so at the next step: the other must have come between the two, after many. */
+static gboolean is_valid;
+
+static gboolean
+make_invalid (gpointer data, GError **error)
+{
+  for (int i = 0; i < 60; i++)
+    {
+      is_valid = i < 30;
+      if (!belay_yield (error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+static gboolean
+look_and_use (gpointer data, GError **error)
+{
+  for (int i = 0; i < 30; i++)
+    if (!belay_yield (error))
+      return FALSE;
+  if (!is_valid)
+    return TRUE;
+  if (!belay_yield (error))
+    return FALSE;
+  g_assert_true (is_valid);
+  return TRUE;
+}
+
+static gboolean
+stale_look (gpointer data, GError **error)
+{
+  BelayFuture *both[2];
+
+  is_valid = TRUE;
+  both[0] = belay_spawn (make_invalid, NULL);
+  both[1] = belay_spawn (look_and_use, NULL);
+  return belay_await_ok (belay_future_allv (both, 2), error);
+}
+
 /* Forgets its resource when it is cancelled at the third checkpoint. */
 static gboolean
 is_careless (gpointer data, GError **error)
@@ -373,6 +436,8 @@ static const struct
     race, TRUE },
   { { "/kit/planted/a-long-race", "*too_late*failed with seed *; again with:*BELAY_TEST_SEED=*-p /kit/planted/a-long-race*" },
     long_race, TRUE },
+  { { "/kit/planted/a-patient-race", "*too_late*failed with seed *" }, patient_race, TRUE },
+  { { "/kit/planted/a-stale-look", "*is_valid*failed with seed *" }, stale_look, TRUE },
 #if !SANITIZED
   { { "/kit/planted/leaks-memory", "*memory grows by * bytes a round*" }, is_unsteady },
 #endif
@@ -730,6 +795,54 @@ same_seed_same_run (void)
   g_assert_cmpuint (g_hash_table_size (different), >, 35);
 }
 
+/* --- nobody waits for ever, whatever the seed --- */
+
+static BelayPromise *turns[2];
+static gboolean enough;
+
+static gboolean
+take_turns (gpointer data, GError **error)
+{
+  int mine = GPOINTER_TO_INT (data);
+  gboolean ok = TRUE;
+
+  while (ok && !enough)
+    {
+      belay_promise_resolve (turns[!mine]);
+      ok = belay_await_ok (belay_promise_get_future (turns[mine]), error);
+      belay_promise_unref (turns[mine]);
+      turns[mine] = belay_promise_new ();
+    }
+  belay_promise_resolve (turns[!mine]);
+  return ok;
+}
+
+static gboolean
+say_enough (gpointer data, GError **error)
+{
+  gboolean ok = belay_yield (error);
+
+  enough = TRUE;
+  return ok;
+}
+
+static gboolean
+nobody_starves (gpointer data, GError **error)
+{
+  BelayFuture *all[3];
+  gboolean ok;
+
+  enough = FALSE;
+  for (int i = 0; i < 2; i++)
+    turns[i] = belay_promise_new ();
+  for (int i = 0; i < 3; i++)
+    all[i] = belay_spawn (i < 2 ? take_turns : say_enough, GINT_TO_POINTER (i));
+  ok = belay_await_ok (belay_future_allv (all, 3), error);
+  for (int i = 0; i < 2; i++)
+    belay_promise_unref (turns[i]);
+  return ok;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -760,9 +873,11 @@ main (int argc, char **argv)
     }
 
   g_test_add_data_func ("/kit/seeds/both-ways-find-a-race", "/kit/planted/L23-a-race", both_ways_find_it);
+  g_test_add_data_func ("/kit/seeds/both-ways-find-a-stale-look", "/kit/planted/a-stale-look", both_ways_find_it);
   g_test_add_data_func ("/kit/seeds/the-printed-seed-replays", "/kit/planted/L23-a-race", printed_seed_replays);
   g_test_add_data_func ("/kit/seeds/the-printed-seed-replays-what-is-rare", "/kit/planted/a-long-race", printed_seed_replays);
   g_test_add_func ("/kit/seeds/the-same-seed-is-the-same-run", same_seed_same_run);
+  belay_test_explore ("/kit/seeds/nobody-starves", nobody_starves);
   belay_test_add_func ("/kit/an-hour-is-nothing", an_hour);
   belay_test_explore ("/kit/each-run-begins-at-the-same-time", same_beginning);
   belay_test_add_func ("/kit/time-is-advanced-by-hand", time_is_advanced);

@@ -170,7 +170,7 @@ take_remote (BelayContext *self)
 BelayItem *
 belay_context_pop_chosen (BelayContext *self)
 {
-  if (has_remote (self) && belay_schedule_chance (self->schedule, 2))
+  if (has_remote (self) && belay_schedule_looks_elsewhere (self->schedule))
     take_remote (self);
   return belay_schedule_pop (self);
 }

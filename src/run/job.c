@@ -13,6 +13,7 @@
  * Under the virtual clock there are no workers: jobs run one at a time on the context's own queue, when the seed says so.
  */
 #include "run/fiber.h"
+#include "run/schedule.h"
 #include "run/spin.h"
 
 #define TURN 256
@@ -371,10 +372,12 @@ run_turn (BelayItem *item)
 static void
 push_simulated (BelayItem *item)
 {
-  if (belay_chance (4) == 3)
-    belay_context_push_late (belay_thread.context, item);
+  BelayContext *context = belay_thread.context;
+
+  if (context->schedule != NULL && belay_schedule_job_takes_time (context->schedule))
+    belay_context_push_late (context, item);
   else
-    belay_context_push_local (belay_thread.context, item);
+    belay_context_push_local (context, item);
 }
 
 static void

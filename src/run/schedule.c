@@ -10,9 +10,13 @@
  * Two ways to choose. *By chance*: any item of the first ones, all alike. *By priority*: each fiber, and each callback,
  * has a priority drawn when it is first seen; the highest runs until it waits. At a few steps, drawn beforehand, the one
  * that would run falls below all others. That finds what chance finds rarely: a fiber that is held back at one place for
- * a long time while the others go on. How long a run will be is not known, so the steps are drawn from a length that is
- * drawn itself, short or long. A fiber that does nothing but yield would hold all others back for ever, so after a few
- * turns in a row, a number that is drawn as well, it falls, too.
+ * a long time while the others go on. A step is one at which there was a choice. How long a run will be is not known, so the steps are drawn from a length that is
+ * drawn itself, short or long. How far it falls is drawn, too: of two that fell, either may be the higher. A fiber that
+ * does nothing but yield would hold all others back for ever, so after some turns in a row, a number that is drawn as well,
+ * it falls below all that fell before. So do, for the same reason, two that do nothing but wake each other: whatever is
+ * highest at every STARVED-th step falls. Chances of the other kind, whether what came from elsewhere is looked at, and how
+ * long a job takes, are not taken at every occasion then, since they would hold back whoever has the highest priority: the
+ * former is always looked at, and all jobs of a run take time, or none.
  *
  * Invariants
  *   1. All choices come from the seed and from what was queued in which order. Nothing is ordered by an address or by the
@@ -26,15 +30,18 @@
 
 #define WINDOW  64 /* items that are chosen from by chance */
 #define FALLS   3  /* steps, at most, at which the highest priority falls */
-#define TURNS   8  /* in a row, at most, that a fiber may have while others are ready */
-#define HIGH    ((guint64) 1 << 32) /* priorities as drawn are above, those that fell below */
+#define TURNS   11 /* in a row, at most two to the power of less than that, that a fiber may have while others are ready */
+#define STARVED 4096 /* steps after which whatever has the highest priority falls */
+#define HIGH    ((guint64) 1 << 32) /* priorities as drawn are above, those that fell at a drawn step below */
+#define LOW     ((guint64) 1 << 31) /* those that fell below all others are below that */
 
 struct _BelaySchedule
 {
   guint64     state; /* of the generator */
   guint32     trace;
   gboolean    by_priority;
-  guint64     n_steps;
+  gboolean    jobs_take_time; /* by priority: all, or none */
+  guint64     n_steps; /* at which there was a choice */
   guint64     falls[FALLS]; /* 0: none */
   GHashTable *queued; /* BelayItem → a guint64 */
   guint64     lowest;
@@ -72,12 +79,13 @@ belay_schedule_new (guint64 seed, gboolean by_priority)
   if (by_priority)
     {
       guint shift = belay_schedule_chance (self, 9), other = belay_schedule_chance (self, 9);
-      guint64 length = (guint64) 8 << MIN (shift, other); /* most tests are short */
+      guint64 length = (guint64) 4 << MIN (shift, other); /* most tests are short */
 
-      self->max_turns = 1 + belay_schedule_chance (self, TURNS);
+      self->max_turns = 1u << belay_schedule_chance (self, TURNS);
+      self->jobs_take_time = belay_schedule_chance (self, 4) == 3;
       self->queued = g_hash_table_new_full (NULL, NULL, NULL, g_free);
-      self->lowest = HIGH;
-      for (guint i = 1 + belay_schedule_chance (self, FALLS); i > 0; i--)
+      self->lowest = LOW;
+      for (guint i = belay_schedule_chance (self, FALLS + 1); i > 0; i--)
         self->falls[i - 1] = 1 + draw (self) % length;
     }
   return self;
@@ -157,13 +165,21 @@ item_at (BelayItem *item, guint place)
   return item;
 }
 
+/* TRUE: at a step that was drawn. */
 static gboolean
-must_fall (BelaySchedule *self, guint64 priority)
+may_fall (BelaySchedule *self)
 {
   for (guint i = 0; i < FALLS; i++)
     if (self->falls[i] == self->n_steps)
       return TRUE;
-  return priority == self->chosen && self->n_turns >= self->max_turns;
+  return FALSE;
+}
+
+/* TRUE: others would never come to their turn. */
+static gboolean
+must_fall (BelaySchedule *self, guint64 priority)
+{
+  return self->n_steps % STARVED == 0 || (priority == self->chosen && self->n_turns >= self->max_turns);
 }
 
 static guint
@@ -176,16 +192,28 @@ choose_by_priority (BelaySchedule *self, BelayItem *first)
       guint64 *priority = priority_of (self, item_at (first, place));
 
       if (must_fall (self, *priority))
-        {
-          *priority = self->lowest--;
-          place = find_highest (self, first);
-        }
+        *priority = self->lowest--;
+      else if (may_fall (self))
+        *priority = LOW + draw (self) % LOW;
+      place = find_highest (self, first);
     }
   self->trace = (self->trace ^ place) * 16777619u;
   return place;
 }
 
 /* --- choosing --- */
+
+gboolean
+belay_schedule_looks_elsewhere (BelaySchedule *self)
+{
+  return self->by_priority || belay_schedule_chance (self, 2) == 1;
+}
+
+gboolean
+belay_schedule_job_takes_time (BelaySchedule *self)
+{
+  return self->by_priority ? self->jobs_take_time : belay_schedule_chance (self, 4) == 3;
+}
 
 static guint
 choose_by_chance (BelaySchedule *self, BelayItem *first)
@@ -204,7 +232,7 @@ belay_schedule_pop (BelayContext *context)
   BelayItem *before = NULL, *item = context->head;
   guint place;
 
-  self->n_steps++;
+  self->n_steps += item->next != NULL;
   place = self->by_priority ? choose_by_priority (self, item) : choose_by_chance (self, item);
   for (; place > 0; place--)
     {

@@ -10,6 +10,10 @@ BelaySchedule *belay_schedule_new        (guint64 seed, gboolean by_priority);
 void           belay_schedule_free       (BelaySchedule *schedule);
 /* One of 0 to n - 1. */
 guint          belay_schedule_chance     (BelaySchedule *schedule, guint n);
+/* Whether what came from elsewhere is looked at before the next is chosen. */
+gboolean       belay_schedule_looks_elsewhere (BelaySchedule *schedule);
+/* Whether the clock goes on before a job's turn comes. */
+gboolean       belay_schedule_job_takes_time (BelaySchedule *schedule);
 /* Takes the next to run out of the context's queue, which is not empty. */
 BelayItem     *belay_schedule_pop        (BelayContext *context);
 /* The priority of what was taken out last: its fiber's, from now on. */
