@@ -96,11 +96,30 @@ settle_with (Then *self, BelayFuture *outcome)
   finish (self);
 }
 
+/* The clean-up of a finally failed, after its source had: the source's error stays on top. */
+static void
+settle_both (Then *self)
+{
+  BelayErrors *errors = belay_errors_add_all (NULL, belay_future_get_attached (self->source), 0);
+
+  errors = belay_errors_add (errors, g_error_copy (belay_future_get_error (self->adopted)), NULL);
+  errors = belay_errors_add_all (errors, belay_future_get_attached (self->adopted), 0);
+  belay_future_settle_errors (&self->result, g_error_copy (belay_future_get_error (self->source)), errors);
+  finish (self);
+}
+
 /* What the function's future says. finally passes the source's outcome on unless that one failed. */
 static void
 settle_adopted (Then *self)
 {
   gboolean resolved = belay_future_status (self->adopted) == BELAY_STATE_RESOLVED;
+
+  if (!resolved && self->mode == MODE_FINALLY && belay_future_status (self->source) == BELAY_STATE_REJECTED &&
+      !g_error_matches (belay_future_get_error (self->adopted), G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    {
+      settle_both (self);
+      return;
+    }
 
   if (resolved && self->mode == MODE_CATCH)
     belay_future_add_flag (self->source, BELAY_FUTURE_SEEN);

@@ -117,6 +117,19 @@ on_timer (BelayTimer *timer)
   drop_hold (self);
 }
 
+/* The source was asked to end since the time was up, and says why it did: by that, or by something else that happened. */
+static void
+settle_late (Timed *self)
+{
+  const GError *error = belay_future_get_error (self->source);
+  BelayErrors *errors = belay_errors_add_all (NULL, belay_future_get_attached (self->source), 0);
+
+  if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    belay_future_settle_errors (&self->result, timed_out_error (self), errors);
+  else
+    belay_future_settle_errors (&self->result, g_error_copy (error), belay_errors_add (errors, timed_out_error (self), NULL));
+}
+
 static void
 on_settled (BelayItem *item)
 {
@@ -124,9 +137,8 @@ on_settled (BelayItem *item)
 
   if (end (self))
     {
-      if (self->timed_out && belay_future_status (self->source) == BELAY_STATE_REJECTED &&
-          g_error_matches (belay_future_get_error (self->source), G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        belay_future_settle_error (&self->result, timed_out_error (self));
+      if (self->timed_out && belay_future_status (self->source) == BELAY_STATE_REJECTED)
+        settle_late (self);
       else
         belay_future_settle_copy (&self->result, self->source);
     }
