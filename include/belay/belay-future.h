@@ -208,7 +208,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_finally (BelayFuture *future, B
  * @...: more, ended by %NULL
  *
  * Resolves when all are resolved, rejects with the first failure. `all_settled` waits for all and always resolves.
- * `any` resolves with the first success and rejects when all failed, with the first failure. `race` takes the
+ * `any` resolves with the first success and rejects when all failed, with the first failure, to which
+ * the others are attached. `race` takes the
  * outcome of the first that settles. First is what was first in time; of those known from the start, the first given.
  * The members, in the order given, are read with belay_future_get_member().
  *

@@ -57,8 +57,8 @@ BELAY_AVAILABLE_IN_1_0 BelayScope *belay_scope_current    (void);
  *
  * Waits for the resource and gives it to @scope, with no instant between in which nobody owns it.
  *
- * Suspends: when @future is pending. Cancellation: a checkpoint; a resource that comes too late is closed.
- * Threads: in a fiber. Errors: those of the future; %G_IO_ERROR_CLOSED when the scope is closing: then the resource
+ * Suspends: when @future is pending. Cancellation: a checkpoint, for which a stored @scope's own cancellation and deadline
+ * count, too; a resource that comes too late is closed. Threads: in a fiber. Errors: those of the future; %G_IO_ERROR_CLOSED when the scope is closing: then the resource
  * was closed at once.
  *
  * Returns: (transfer none): the resource, valid until the scope releases it

@@ -152,7 +152,7 @@ add_outcome (BelayErrors *errors, BelayFuture *future)
   return belay_errors_add_all (errors, future->aux.errors, 0);
 }
 
-/* (transfer full) @error, which is @top's, or nobody's when that is NULL. Nobody else is left who could tell of the others. */
+/* (transfer full) @error, which is @top's, or nobody's when that is NULL. Nobody else is left to tell of the others. */
 static void
 reject (Combine *self, Member *top, GError *error)
 {

@@ -104,18 +104,29 @@ fail_closed (GError **error)
 /* --- what may be registered --- */
 
 /* What belongs to a block and to a fiber, or to somebody else, and cannot be another scope's. */
-static const char *
-why_pinned (BelayScope *self, gpointer resource)
+static G_NO_INLINE const char *
+why_pinned_slow (BelayScope *self, gpointer resource)
 {
   if (resource == self)
     return "a scope cannot own itself";
-  if (belay_scope_is_lent (resource))
+  if (*(const BelayPlainClass **) resource == &belay_lent_class)
     return "a scope that is lent is closed by what it belongs to, and cannot be another's";
   if (belay_small_limit_is (resource))
     return "a time-out or shield belongs to its block, and cannot be a scope's";
   if (belay_resource_tag (resource) == BELAY_TAG_SCOPE && ((BelayScope *) resource)->limit.fiber != NULL)
     return "a lexical scope belongs to its block, and cannot be another scope's";
   return NULL;
+}
+
+/* Of what is valid. */
+static inline const char *
+why_pinned (BelayScope *self, gpointer resource)
+{
+  const BelayPlainClass *klass = *(const BelayPlainClass **) resource;
+
+  if (G_LIKELY ((klass->tag == BELAY_PLAIN_TAG && klass != &belay_lent_class) || (klass->tag & 3) == 0))
+    return NULL;
+  return why_pinned_slow (self, resource);
 }
 
 static gboolean
@@ -171,7 +182,7 @@ accept_resource (BelayScope *self, gpointer resource, GError **error)
   why = why_pinned (self, resource);
   if (G_LIKELY (why == NULL))
     return TRUE;
-  if (resource != self && !belay_scope_is_lent (resource))
+  if (resource != self && *(const BelayPlainClass **) resource != &belay_lent_class)
     release_now (self, resource, BELAY_REASON_ERROR, "closing what was given to another scope");
   return fail_pinned (why, error);
 }
@@ -244,9 +255,76 @@ belay_move (gpointer variable, BelayScope *to, GError **error)
   return FALSE;
 }
 
+/*
+ * A stored scope is around no body, yet its cancellation and its deadline interrupt the wait for what is entered in it: by a
+ * limit of the waiting fiber's, for the time of the wait, that says the same.
+ */
+struct _BelayEntering
+{
+  BelayEntering *prev, *next; /* the scope's lock */
+  BelayFiber    *fiber;
+  BelayLimit     limit;
+};
+
+/* Under the scope's lock. */
+static void
+update_entering (BelayScope *scope, BelayEntering *self)
+{
+  const char *why = atomic_load_explicit (&scope->limit.reason, memory_order_acquire);
+  gint64 deadline = atomic_load_explicit (&scope->limit.deadline, memory_order_acquire);
+
+  if (deadline != atomic_load_explicit (&self->limit.deadline, memory_order_relaxed))
+    belay_limit_set_deadline (&self->limit, deadline);
+  if (why != NULL)
+    belay_limit_cancel (&self->limit, why);
+}
+
+void
+belay_entering_update (BelayScope *scope)
+{
+  for (BelayEntering *entering = scope->entering; entering != NULL; entering = entering->next)
+    {
+      update_entering (scope, entering);
+      belay_fiber_poke (entering->fiber);
+    }
+}
+
+static G_NO_INLINE gpointer
+await_for_stored (BelayScope *scope, BelayFiber *fiber, BelayFuture *future, GError **error, const char *site)
+{
+  BelayEntering self = { .fiber = fiber };
+  gpointer resource;
+
+  belay_limit_init (&self.limit);
+  atomic_init (&self.limit.deadline, atomic_load_explicit (&scope->limit.deadline, memory_order_acquire));
+  belay_limit_push (fiber, &self.limit);
+  belay_spin_lock (&scope->lock);
+  self.next = scope->entering;
+  if (self.next != NULL)
+    self.next->prev = &self;
+  scope->entering = &self;
+  update_entering (scope, &self);
+  belay_spin_unlock (&scope->lock);
+
+  resource = belay_await_at (future, error, site);
+
+  belay_spin_lock (&scope->lock);
+  if (self.prev != NULL)
+    self.prev->next = self.next;
+  else
+    scope->entering = self.next;
+  if (self.next != NULL)
+    self.next->prev = self.prev;
+  belay_spin_unlock (&scope->lock);
+  belay_limit_pop (fiber, &self.limit);
+  belay_limit_clear (&self.limit);
+  return resource;
+}
+
 gpointer
 belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const char *site)
 {
+  BelayFiber *fiber = belay_fiber_self ();
   BelayEntry *entry;
   gpointer resource;
 
@@ -254,7 +332,11 @@ belay_enter_at (BelayScope *self, BelayFuture *future, GError **error, const cha
 
   /* Its place is made before the resource is, so that nothing can fail in between. */
   entry = entry_new (BELAY_ENTRY_RESOURCE, NULL, NULL, NULL, site);
-  resource = entry->what = belay_await_at (future, error, site);
+  if (fiber != NULL && self->stored)
+    resource = await_for_stored (self, fiber, future, error, site);
+  else
+    resource = belay_await_at (future, error, site);
+  entry->what = resource;
   if (G_UNLIKELY (resource != NULL && !belay_resource_is_valid (resource)))
     resource = belay_resource_refuse (resource, error);
   if (resource != NULL && add_entry (self, entry, FALSE))

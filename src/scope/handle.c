@@ -267,6 +267,8 @@ belay_entry_release (BelayEntry *self, GError **error)
 
   g_return_val_if_fail (self != NULL, FALSE);
 
+  if (belay_forked ())
+    return belay_fail_forked ("belay_entry_release", error);
   scope = take (self, TRUE, error);
   if (scope == NULL)
     return FALSE;

@@ -7,6 +7,7 @@
 
 typedef struct _BelayTask  BelayTask;
 typedef struct _BelayEarly BelayEarly;
+typedef struct _BelayEntering BelayEntering;
 typedef struct _BelayChain BelayChain;
 
 /* Tags of Belay's own plain classes; applications use BELAY_PLAIN_TAG. */
@@ -52,6 +53,7 @@ struct _BelayScope
   BelayLimit      limit;
   BelayContext   *context;         /* its home */
   const char     *site;
+  gboolean        stored;          /* it was begun in no fiber */
   _Atomic (gint64) release_timeout; /* µs; G_MAXINT64: for ever */
 
   BelayChain     *chains;          /* home */
@@ -67,6 +69,7 @@ struct _BelayScope
   BelayEntry     *entries;         /* newest first */
   BelayEntry     *oldest;          /* the last of them */
   BelayEarly     *early;           /* releases under way before the scope's; changed at home */
+  BelayEntering  *entering;        /* fibers that wait for what they will enter; a stored scope's */
   gboolean        child_cancelled; /* a child ended CANCELLED */
   gboolean        child_late;      /* a child was stopped by a deadline of the scope's, or around it */
   gboolean        failed;          /* it was cancelled because a member failed */
@@ -153,8 +156,8 @@ BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpoin
 /* A stored scope with this home, whoever calls, of children that have nothing to do with each other: a loop's. */
 BelayScope *belay_scope_new_for    (BelayContext *context, const char *site);
 BelayScope *belay_scope_innermost  (BelayFiber *fiber);
-/* Whether a resource is a scope that belongs to a fiber, a release or an object. */
-gboolean    belay_scope_is_lent    (gpointer resource);
+/* Of a scope that belongs to a fiber, a release or an object. */
+extern const BelayPlainClass belay_lent_class;
 /* The scope that a fiber owns without having begun one, made at the first call. */
 BelayScope *belay_scope_of_fiber   (BelayFiber *fiber);
 /* Closes in the current fiber. The error is that of belay_scope_close(). */
@@ -194,6 +197,8 @@ gboolean    belay_scope_tell_cancellable (BelayScope *scope);
 BelayScope *belay_scope_of_limit   (BelayLimit *limit);
 
 /* --- entry.c --- */
+/* A stored scope was cancelled, or its deadline has changed: so have the limits of those who wait to enter something. */
+void        belay_entering_update  (BelayScope *scope);
 /* All by force, when the home of a scope that was not closed has ended. */
 void        belay_entries_abandon  (BelayScope *scope);
 /* By the closer, when RELEASING has begun: all of them, newest first. */

@@ -64,15 +64,9 @@ scope_class_abandon (gpointer data)
   belay_entries_abandon (self);
 }
 
-static const BelayPlainClass lent_class = { BELAY_PLAIN_TAG, "BelayScope", close_lent, NULL, NULL, NULL };
+const BelayPlainClass belay_lent_class = { BELAY_PLAIN_TAG, "BelayScope", close_lent, NULL, NULL, NULL };
 static const BelayPlainClass scope_class = { BELAY_TAG_SCOPE, "BelayScope", NULL, NULL, scope_class_abandon, scope_class_free };
 static const BelayPlainClass limit_class = { BELAY_TAG_INSTANT, "the limit of a scope", NULL, NULL, NULL, NULL };
-
-gboolean
-belay_scope_is_lent (gpointer resource)
-{
-  return *(const BelayPlainClass **) resource == &lent_class;
-}
 
 /* --- making and finding --- */
 
@@ -109,7 +103,7 @@ own_scope (BelayFiber *fiber, BelayLimit *inside, gpointer *place)
   if (self == NULL)
     {
       *place = self = scope_alloc (fiber->context, fiber->site);
-      self->base.klass = &lent_class;
+      self->base.klass = &belay_lent_class;
       self->inside = inside;
       self->body = fiber;
     }
@@ -161,6 +155,7 @@ belay_scope_new_for (BelayContext *context, const char *site)
 {
   BelayScope *self = scope_alloc (context, site);
 
+  self->stored = TRUE;
   self->apart = TRUE;
   return self;
 }
@@ -168,7 +163,10 @@ belay_scope_new_for (BelayContext *context, const char *site)
 BelayScope *
 belay_scope_new_at (const char *site)
 {
-  return scope_alloc (belay_context_get (), site);
+  BelayScope *self = scope_alloc (belay_context_get (), site);
+
+  self->stored = TRUE;
+  return self;
 }
 
 BelayScope *
@@ -222,7 +220,7 @@ belay_scope_for_object (GObject *object)
   if (self != NULL)
     return self;
   self = belay_scope_new_at (G_OBJECT_TYPE_NAME (object));
-  self->base.klass = &lent_class;
+  self->base.klass = &belay_lent_class;
   if (g_object_replace_qdata (object, object_quark (), NULL, self, close_with_object, NULL))
     return self;
   self->state = BELAY_SCOPE_CLOSED; /* another thread was first, and nobody has seen this one */
@@ -292,6 +290,8 @@ poke_inside (BelayScope *self)
   belay_spin_lock (&self->lock);
   if (self->body != NULL)
     belay_fiber_poke (self->body);
+  if (G_UNLIKELY (self->entering != NULL))
+    belay_entering_update (self);
   belay_spin_unlock (&self->lock);
   belay_scope_poke_children (self);
 }

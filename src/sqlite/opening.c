@@ -252,8 +252,7 @@ belay_sqlite_open_operation_new (SqliteLevel *level, int flags, const char *setu
 {
   OpenOperation *open = (OpenOperation *) belay_sqlite_operation_new (sizeof *open, BELAY_SQLITE_OPEN, level, TRUE, run_open);
 
-  if (open == NULL)
-    g_error ("no memory for %" G_GSIZE_FORMAT " bytes", sizeof *open);
+  G_STATIC_ASSERT (sizeof *open <= BELAY_SQLITE_SMALL);
   open->op.free_data = free_open;
   open->flags = flags;
   open->setup = g_strdup (setup);

@@ -19,26 +19,28 @@
 
 #include <belay/belay-test.h>
 
-/* A new operation is made by the caller's thread and freed by a worker, over and over, which is what malloc() is worst at:
- * so each connection keeps the memory of one that is over for the next. */
-#define SPARE 256
-
+/* Operations are made by the caller's thread and freed by a worker, over and over, which is what malloc() is worst at: so
+ * each connection keeps the memory of one that is over for the next. */
 SqliteOperation *
 belay_sqlite_operation_new (gsize size, SqliteKind kind, SqliteLevel *level, gboolean promise,
                             SqliteOutcome (*run) (SqliteConnection *, SqliteOperation *))
 {
   SqliteOperation *op = NULL;
 
-  if (size <= SPARE)
+  if (size > BELAY_SQLITE_SMALL) /* an input's size: it may be more than there is */
     {
-      size = SPARE;
+      op = belay_test_try_realloc (NULL, size);
+      if (op == NULL)
+        return NULL;
+    }
+  else
+    {
+      size = BELAY_SQLITE_SMALL;
       if (kind == BELAY_SQLITE_WORK)
         op = atomic_exchange_explicit (&level->connection->spare, NULL, memory_order_acquire);
+      if (op == NULL)
+        op = g_malloc (BELAY_SQLITE_SMALL);
     }
-  if (op == NULL)
-    op = belay_test_try_realloc (NULL, size);
-  if (op == NULL)
-    return NULL;
   memset (op, 0, sizeof *op);
   op->size = (guint) MIN (size, G_MAXUINT);
   op->kind = (guint8) kind;
@@ -88,7 +90,7 @@ operation_unref (SqliteOperation *op, SqliteConnection *connection)
     belay_promise_unref (op->promise);
   if (op->context != NULL)
     g_main_context_unref (op->context);
-  if (connection != NULL && op->size == SPARE)
+  if (connection != NULL && op->size == BELAY_SQLITE_SMALL)
     op = atomic_exchange_explicit (&connection->spare, op, memory_order_acq_rel);
   g_free (op);
 }

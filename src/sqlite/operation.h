@@ -81,7 +81,10 @@ struct _SqliteOperation
   } result;
 };
 
-/* An operation of @size bytes, of which the head is set up. NULL: no memory. */
+/* Memory for an operation of so many bytes or fewer is there, or the program aborts, as GLib's small objects have it. */
+#define BELAY_SQLITE_SMALL 256
+
+/* An operation of @size bytes, of which the head is set up. NULL: no memory for a large one. */
 SqliteOperation *belay_sqlite_operation_new  (gsize size, SqliteKind kind, SqliteLevel *level, gboolean promise,
                                               SqliteOutcome (*run) (SqliteConnection *, SqliteOperation *));
 /* Before it is given to anybody: calls @func with it, as belay_promise_on_cancel() says. */

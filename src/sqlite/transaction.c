@@ -334,32 +334,20 @@ belay_sqlite_after_operation (SqliteConnection *connection, SqliteOperation *op)
 
 /* --- operations --- */
 
-/* These are small, and memory that is small does not run out: it aborts. */
-static SqliteOperation *
-operation_new (SqliteKind kind, SqliteLevel *level, gboolean promise,
-               SqliteOutcome (*run) (SqliteConnection *, SqliteOperation *))
-{
-  SqliteOperation *op = belay_sqlite_operation_new (sizeof *op, kind, level, promise, run);
-
-  if (op == NULL)
-    g_error ("no memory for %" G_GSIZE_FORMAT " bytes", sizeof *op);
-  return op;
-}
-
 SqliteOperation *
 belay_sqlite_begin_operation_new (SqliteLevel *level)
 {
-  return operation_new (BELAY_SQLITE_BEGIN, level, TRUE, run_begin);
+  return belay_sqlite_operation_new (sizeof (SqliteOperation), BELAY_SQLITE_BEGIN, level, TRUE, run_begin);
 }
 
 SqliteOperation *
 belay_sqlite_commit_operation_new (SqliteLevel *level)
 {
-  return operation_new (BELAY_SQLITE_COMMIT, level, TRUE, run_commit);
+  return belay_sqlite_operation_new (sizeof (SqliteOperation), BELAY_SQLITE_COMMIT, level, TRUE, run_commit);
 }
 
 SqliteOperation *
 belay_sqlite_end_operation_new (SqliteLevel *level, gboolean promise)
 {
-  return operation_new (BELAY_SQLITE_END, level, promise, run_end);
+  return belay_sqlite_operation_new (sizeof (SqliteOperation), BELAY_SQLITE_END, level, promise, run_end);
 }

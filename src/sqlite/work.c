@@ -360,8 +360,7 @@ belay_sqlite_function_operation_new (SqliteLevel *level, BelaySqliteFunc func, g
   FunctionOperation *self = (FunctionOperation *) belay_sqlite_operation_new (sizeof *self, BELAY_SQLITE_WORK, level, TRUE,
                                                                               run_function);
 
-  if (self == NULL)
-    g_error ("no memory for %" G_GSIZE_FORMAT " bytes", sizeof *self);
+  G_STATIC_ASSERT (sizeof *self <= BELAY_SQLITE_SMALL);
   self->func = func;
   self->data = data;
   self->op.borrowing = TRUE;

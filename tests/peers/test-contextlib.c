@@ -247,26 +247,20 @@ test_a19 (gpointer data, GError **error)
   return TRUE;
 }
 
-/* A20: what is moved to another stack is not released with the first. In C one fills a stored scope, and keeps it. */
-static gboolean
-fill (gpointer target, GError **error)
-{
-  belay_auto (BelayScope) stack = belay_scope_new ();
-
-  belay_scope_defer (stack, note_func, "3");
-  *(BelayScope **) target = belay_steal (&stack); /* "pop all" */
-  thing_note ("1");
-  return TRUE;
-}
-
+/* A20: what is moved to another stack is not released with the first. */
 static gboolean
 test_a20 (gpointer data, GError **error)
 {
-  BelayScope *stack = NULL;
+  BelayScope *kept = belay_scope_new ();
+  {
+    belay_auto (BelayScope) stack = belay_scope_begin ();
 
-  g_assert_true (fill (&stack, error));
+    g_assert_true (belay_scope_defer (stack, note_func, "3"));
+    g_assert_true (belay_scope_move_all (stack, kept, error)); /* "pop all" */
+    thing_note ("1");
+  }
   thing_note ("2");
-  g_assert_true (belay_scope_close (&stack, error));
+  g_assert_true (belay_scope_close (&kept, error));
   assert_log ("1 2 3");
   return TRUE;
 }

@@ -153,6 +153,94 @@ test_c12 (gpointer data, GError **error)
   return belay_sleep (10, error);
 }
 
+/* The same of a time-out: later, never, sooner; the old deadline does not fire; what is over is not moved. */
+static gboolean
+test_c12_timeout (gpointer data, GError **error)
+{
+  gint64 begin = now_ms ();
+  belay_auto (BelayTimeout) limit = belay_timeout (10);
+
+  g_assert_true (belay_sleep (5, error));
+  g_assert_true (belay_timeout_reschedule (limit, 100)); /* later */
+  g_assert_true (belay_sleep (50, error));
+  g_assert_true (belay_timeout_reschedule (limit, -1)); /* never */
+  g_assert_cmpint (belay_time_left (), ==, -1);
+  g_assert_true (belay_sleep (500, error));
+  g_assert_true (belay_timeout_reschedule (limit, 10)); /* sooner */
+  g_assert_false (belay_timeout_expired (limit));
+  g_assert_false (belay_sleep (500, NULL));
+  g_assert_cmpint (now_ms () - begin, ==, 565);
+  g_assert_true (belay_timeout_expired (limit));
+  g_assert_false (belay_timeout_reschedule (limit, 100)); /* expired for good */
+  g_assert_false (belay_checkpoint (NULL));
+  g_assert_true (belay_close (&limit, error));
+  expect_critical ("*timeout != NULL*");
+  g_assert_false (belay_timeout_reschedule (limit, 100)); /* after the exit */
+  return belay_sleep (10, error);
+}
+
+/* Moved by another fiber while the body sleeps in it, both ways. */
+typedef struct
+{
+  BelayTimeout *limit;
+  gint64        at, to;
+} Reschedule;
+
+static gboolean
+reschedule_later (gpointer data, GError **error)
+{
+  Reschedule *self = data;
+
+  return belay_sleep (self->at, error) && belay_timeout_reschedule (self->limit, self->to);
+}
+
+static gboolean
+test_c12_asleep (gpointer data, GError **error)
+{
+  Reschedule moves[] = { { NULL, 5, 100 }, { NULL, 5, 1 }, { NULL, 5, -1 } };
+  gint64 ends[] = { 105, 6, 300 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (moves); i++)
+    {
+      gint64 begin = now_ms ();
+      BelayFuture *moving = belay_spawn (reschedule_later, &moves[i]); /* outside: nobody cancels it */
+      belay_auto (BelayTimeout) limit = moves[i].limit = belay_timeout (20);
+      belay_auto (BelayScope) inner = belay_scope_begin ();
+
+      g_assert_true (belay_scope_spawn (inner, sleep_func, GINT_TO_POINTER (300), NULL)); /* and so do fibers inside */
+      g_assert_true (belay_scope_close (&inner, NULL) == (moves[i].to < 0));
+      g_assert_cmpint (now_ms () - begin, ==, ends[i]);
+      g_assert_true (belay_close (&limit, error));
+      g_assert_true (belay_await_ok (moving, error));
+    }
+  return TRUE;
+}
+
+/* An instant that several share; and how long it is to that. */
+static gboolean
+test_at (gpointer data, GError **error)
+{
+  gint64 when = belay_now () + 30 * 1000;
+
+  for (guint i = 0; i < 3; i++)
+    {
+      belay_auto (BelayTimeout) limit = belay_timeout_at (when);
+
+      g_assert_cmpint (belay_time_left (), ==, 30 - 10 * (gint64) i);
+      g_assert_true (belay_sleep (10, error) == (i < 2) || i == 2);
+      if (i == 2)
+        g_assert_cmpint (belay_time_left (), ==, 0);
+    }
+  {
+    belay_auto (BelayTimeout) past = belay_timeout_at (0);
+    belay_auto (BelayTimeout) never = belay_timeout_at (G_MAXINT64);
+
+    g_assert_true (past != NULL && never != NULL && belay_time_left () == 0);
+    g_assert_false (belay_checkpoint (NULL));
+  }
+  return belay_sleep (1, error);
+}
+
 static gboolean
 sleep_and_clean_up (gpointer data, GError **error)
 {
@@ -324,6 +412,9 @@ main (int argc, char **argv)
   thing_add_test ("/peers/timeouts/C09-foreign-cancel-is-no-time-out", test_c09);
   thing_add_test ("/peers/timeouts/C09-in-the-same-instant", test_c09_same_instant);
   thing_add_test ("/peers/timeouts/C12-rescheduled", test_c12);
+  thing_add_test ("/peers/timeouts/C12-rescheduled-time-out", test_c12_timeout);
+  thing_add_test ("/peers/timeouts/C12-rescheduled-while-it-sleeps", test_c12_asleep);
+  thing_add_test ("/peers/timeouts/shared-instant", test_at);
   thing_add_test ("/peers/timeouts/C14-waits-for-the-clean-up", test_c14);
   thing_add_test ("/peers/timeouts/C16-all-in-one-tick", test_c16);
   thing_add_test ("/peers/timeouts/zero-and-less", test_zero);
