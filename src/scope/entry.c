@@ -444,7 +444,7 @@ belay_entry_run (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayRe
     ok = run_function (fiber, entry, reason, self->release_timeout, &failure);
   if (ok)
     return TRUE;
-  if (entry->site != NULL)
+  if (entry->site != NULL && !g_str_has_prefix (failure->message, entry->site))
     g_prefix_error (&failure, "%s: ", entry->site);
   g_propagate_error (error, failure);
   return FALSE;
