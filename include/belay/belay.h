@@ -21,5 +21,6 @@
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
 #include <belay/belay-lifespan.h>
+#include <belay/belay-leaks.h>
 #include <belay/belay-application.h>
 #undef BELAY_INSIDE

@@ -74,6 +74,13 @@ on_signal (int nth, gpointer data)
     belay_run_hurry ();
 }
 
+static gboolean
+look_for_leaks (gpointer unused)
+{
+  belay_leaks_look ();
+  return G_SOURCE_CONTINUE;
+}
+
 void
 belay_run_print_error (const GError *error)
 {
@@ -110,6 +117,7 @@ belay_run (BelayFunc func, gpointer data)
   End end = { .waiter = { .notify = on_end }, .run = &self };
   g_autoptr (BelayFuture) future = NULL;
   g_autoptr (GError) error = NULL;
+  GSource *look = NULL;
   guint n_left;
   int status;
 
@@ -130,6 +138,12 @@ belay_run (BelayFunc func, gpointer data)
   self.task->root = TRUE;
   future = &self.task->fiber.future;
   belay_signals_begin (on_signal, &self);
+  if (G_UNLIKELY (belay_leaks_patience != G_MAXINT64))
+    {
+      look = g_timeout_source_new ((guint) CLAMP (belay_leaks_patience / 2000, 10, 1000));
+      g_source_set_callback (look, look_for_leaks, NULL, NULL);
+      g_source_attach (look, NULL);
+    }
   belay_task_start_detached (self.task);
   if (belay_future_add_waiter (future, &end.waiter))
     g_main_loop_run (self.main_loop);
@@ -142,6 +156,13 @@ belay_run (BelayFunc func, gpointer data)
     status = 70; /* EX_SOFTWARE */
   if (belay_signals_first () != 0) /* until the very end */
     status = 128 + belay_signals_first ();
+  if (look != NULL)
+    {
+      g_source_destroy (look);
+      g_source_unref (look);
+    }
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_at_end ();
   exit_status = -1; /* the next run has one of its own */
   belay_signals_end ();
   belay_hurry (G_MAXINT64);

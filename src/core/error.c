@@ -29,6 +29,7 @@ default_sink (const GError *error, const char *what, const char *site, gpointer 
     g_warning ("%s (from %s) failed and nobody was there to be told: %s", what, site, error->message);
   else
     g_warning ("%s failed and nobody was there to be told: %s", what, error->message);
+  belay_strict_end ("an error that nobody was told of");
 }
 
 static BelaySink sink = default_sink;

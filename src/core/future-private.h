@@ -112,7 +112,8 @@ extern struct _BelayFiber *belay_no_fiber; /* always NULL */
 enum
 {
   BELAY_UNUSUAL_FORKED = 1 << 0, /* this is a forked child: nothing of the parent's may be touched */
-  BELAY_UNUSUAL_LEAKS  = 1 << 1  /* what is held is written down */
+  BELAY_UNUSUAL_LEAKS  = 1 << 1, /* what is held is written down */
+  BELAY_UNUSUAL_STRICT = 1 << 2  /* what leaves something behind ends the process */
 };
 extern guint belay_unusual;
 /* Before anything is begun. */
@@ -121,6 +122,9 @@ void belay_unusual_init (void);
 gboolean belay_fail_forked (const char *what, GError **error);
 /* In a forked child, what has run on the parent's behalf has returned: there is nowhere to go back to. */
 void belay_end_forked (const char *what) G_GNUC_NORETURN;
+
+/* After it was told: ends the process where that is asked for. */
+void belay_strict_end (const char *what);
 
 static inline gboolean
 belay_forked (void)

@@ -9,7 +9,7 @@
  * The
  * handler that marks the child does no more than that, since between fork() and exec() little else is safe.
  *
- * LEAKS. What is held is written down: see scope/leaks.c.
+ * LEAKS. What is held is written down: see scope/leaks.c. STRICT. What leaves something behind ends the process.
  *
  * Invariants
  *   1. FORKED is set by the only thread that the process then has. It is never unset.
@@ -65,4 +65,11 @@ gboolean
 belay_is_forked (void)
 {
   return belay_forked ();
+}
+
+void
+belay_strict_end (const char *what)
+{
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_STRICT) != 0))
+    g_error ("belay: strict: %s", what);
 }

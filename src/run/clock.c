@@ -8,7 +8,6 @@
  */
 #include "run/context.h"
 
-#include <stdlib.h>
 #include <time.h>
 
 gboolean belay_clock_virtual;
@@ -86,29 +85,4 @@ gboolean
 belay_clock_is_held (void)
 {
   return atomic_load_explicit (&holds, memory_order_relaxed) > 0;
-}
-
-static gpointer
-debug_init (gpointer unused)
-{
-  g_auto (GStrv) words = g_strsplit (g_getenv ("BELAY_DEBUG") != NULL ? g_getenv ("BELAY_DEBUG") : "", ",", -1);
-
-  for (guint i = 0; words[i] != NULL; i++)
-    {
-      if (g_str_equal (words[i], "virtual-clock"))
-        belay_clock_set_virtual (TRUE);
-      else if (g_str_has_prefix (words[i], "seed="))
-        belay_context_seed = (guint32) strtoul (words[i] + strlen ("seed="), NULL, 10);
-      else if (*words[i] != '\0')
-        g_warning ("BELAY_DEBUG: unknown word '%s'; known are virtual-clock and seed=N", words[i]);
-    }
-  return NULL;
-}
-
-void
-belay_debug_init (void)
-{
-  static GOnce once = G_ONCE_INIT;
-
-  g_once (&once, debug_init, NULL);
 }

@@ -41,6 +41,18 @@ struct _BelayLevel
 
 #define BELAY_SLICE 64 /* fibers that run between two looks at the clock */
 
+/*
+ * Where the resources that fibers took out of a future came from, for reports of those that cannot be closed. A later one
+ * may take the place of an earlier: then nothing is known of that.
+ */
+typedef struct
+{
+  gpointer    resource;
+  const char *site;
+} BelayTaken;
+
+#define BELAY_TAKEN 64
+
 struct _BelayContext
 {
   /* The home thread's (whoever iterates the GMainContext). */
@@ -62,6 +74,8 @@ struct _BelayContext
   gpointer     limits;        /* spare limits, see limit.c */
   gpointer     detached;      /* the scope of what nobody owns, see scope/scope.c */
   int          n_detached;    /* fibers that no scope owns, such as scheduled releases: started here, less all that ended */
+
+  BelayTaken   taken[BELAY_TAKEN]; /* by the resource's address */
 
   char         pad1[64];
   _Atomic (BelayItem *) remote; /* pushed by other threads, newest first; BELAY_CONTEXT_GONE for good in the end */
@@ -113,8 +127,9 @@ gint64        belay_clock_after_now      (void);
 /* The seed that new contexts choose by, 0 for none. */
 extern guint32 belay_context_seed;
 
-/* BELAY_DEBUG: "virtual-clock", "seed=N", read once. */
+/* debug.c: BELAY_DEBUG, read once. */
 void          belay_debug_init           (void);
+extern gint64 belay_leaks_patience; /* µs that something may be held before it is told; G_MAXINT64: for ever */
 
 /* At home: whether fibers that no scope owns are still there. */
 static inline gboolean

@@ -460,6 +460,25 @@ belay_sleep_at (gint64 milliseconds, GError **error, const char *site)
   return FALSE;
 }
 
+GDestroyNotify belay_taken_destroy;
+void (*belay_taken_hold) (gpointer resource, const char *site);
+
+/* A resource has been taken: who asks later where it came from is told. */
+static inline gpointer
+remember (BelayFiber *self, BelayFuture *future, gpointer value, const char *site)
+{
+  BelayTaken *place;
+
+  if (future->kind != BELAY_KIND_POINTER || future->aux.destroy != belay_taken_destroy || value == NULL)
+    return value;
+  place = belay_taken_place (self->context, value);
+  place->resource = value;
+  place->site = site;
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_taken_hold (value, site);
+  return value;
+}
+
 /* An await, ended: takes its outcome and gives the interest back. */
 #define AWAIT_AND(take, fail_value)                                       \
   BelayFiber *self = belay_fiber_self ();                                 \
@@ -481,7 +500,7 @@ belay_await_at (BelayFuture *future, GError **error, const char *site)
 {
   gpointer result = NULL;
 
-  AWAIT_AND (belay_future_take (future, error), NULL);
+  AWAIT_AND (remember (self, future, belay_future_take (future, error), site), NULL);
 }
 
 gboolean
@@ -513,7 +532,8 @@ belay_await_pointer_at (BelayFuture *future, gpointer *ret_value, GError **error
 {
   gboolean result = FALSE;
 
-  AWAIT_AND (belay_future_take_pointer (future, ret_value, error), FALSE);
+  AWAIT_AND (belay_future_take_pointer (future, ret_value, error) &&
+             (remember (self, future, *ret_value, site) != NULL || TRUE), FALSE);
 }
 
 /* The functions behind the macros, for bindings. */

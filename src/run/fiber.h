@@ -290,6 +290,19 @@ void        belay_workers_end_wait    (void);
 /* TRUE when jobs have lately been so short that waiting for one is best done awake. */
 gboolean    belay_workers_are_quick   (void);
 
+/* --- what an await does with resources: set by the floor above, when the library is loaded --- */
+/* By this a future that holds a resource destroys it, and so is known as such. */
+extern GDestroyNotify belay_taken_destroy;
+/* It is held from now on: for BELAY_UNUSUAL_LEAKS alone. */
+extern void (*belay_taken_hold) (gpointer resource, const char *site);
+
+/* At home: the place of a resource in the table of where they came from. */
+static inline BelayTaken *
+belay_taken_place (BelayContext *context, gpointer resource)
+{
+  return &context->taken[((guintptr) resource >> 4 ^ (guintptr) resource >> 11) % BELAY_TAKEN];
+}
+
 /* --- hurry.c --- */
 /* The end of the program is near: an instant after which no release goes on, in the whole program; G_MAXINT64: none. */
 extern _Atomic (gint64) belay_hurry_instant;

@@ -444,7 +444,7 @@ run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason r
     ok = close_resource (entry->what, reason, self->release_timeout, error);
   else
     ok = run_function (fiber, entry, reason, self->release_timeout, error);
-  if (G_UNLIKELY (!ok) && entry->site != NULL)
+  if (G_UNLIKELY (!ok) && entry->site != NULL && !g_str_has_prefix ((*error)->message, entry->site))
     g_prefix_error (error, "%s: ", entry->site);
   return ok;
 }

@@ -285,7 +285,7 @@ belay_with_next (int step, gpointer variable, GError **error)
 typedef struct
 {
   gpointer    resource;
-  const char *name;
+  const char *name, *site;
 } Close;
 
 gboolean
@@ -299,7 +299,9 @@ belay_close_now (gpointer data, GError **error)
 void
 belay_close_describe (gpointer data, GPtrArray *lines)
 {
-  g_ptr_array_add (lines, g_strconcat ("closing a ", ((Close *) data)->name, NULL));
+  Close *self = data;
+
+  g_ptr_array_add (lines, g_strconcat ("closing a ", self->name, self->site != NULL ? " from " : NULL, self->site, NULL));
 }
 
 /* The end of it, also when there was no stack to run it on. */
@@ -332,6 +334,6 @@ belay_close_start (gpointer variable)
       return belay_future_new_done ();
     }
   self = g_new (Close, 1);
-  *self = (Close) { resource, belay_resource_name (resource) };
+  *self = (Close) { resource, belay_resource_name (resource), belay_resource_site (belay_context_get (), resource) };
   return belay_task_detached (belay_context_get (), belay_close_now, self, free_close, NULL);
 }

@@ -140,6 +140,7 @@ abandon (gpointer resource)
 void
 belay_resource_abandon (gpointer resource)
 {
+  belay_leaks_let_go (resource);
   abandon (resource);
   belay_resource_free (resource);
 }
@@ -161,11 +162,26 @@ run_close (gpointer resource, BelayReason reason, GError **error)
 gboolean
 belay_resource_close (gpointer resource, BelayReason reason, gint64 timeout, GError **error)
 {
-  gboolean ok = belay_release_run (belay_fiber_self (), run_close, resource, reason, timeout, abandon,
-                                   belay_resource_name (resource), error);
+  BelayFiber *fiber = belay_fiber_self ();
+  BelayTaken *taken = belay_taken_place (fiber->context, resource);
+  const char *site = NULL;
+  GError *failure = NULL;
+  gboolean ok;
 
+  if (taken->resource == resource)
+    {
+      site = taken->site;
+      taken->resource = NULL;
+    }
+  belay_leaks_let_go (resource);
+  ok = belay_release_run (fiber, run_close, resource, reason, timeout, abandon, belay_resource_name (resource), &failure);
   belay_resource_free (resource);
-  return ok;
+  if (G_LIKELY (ok))
+    return TRUE;
+  if (site != NULL && g_error_matches (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT))
+    g_prefix_error (&failure, "%s: ", site);
+  g_propagate_error (error, failure);
+  return FALSE;
 }
 
 static gboolean
@@ -345,6 +361,16 @@ free_batch (gpointer data)
   g_free (self);
 }
 
+const char *
+belay_resource_site (BelayContext *context, gpointer resource)
+{
+  BelayTaken *taken = belay_taken_place (context, resource);
+
+  if (belay_thread.context != context && !g_main_context_is_owner (context->main_context))
+    return NULL;
+  return taken->resource == resource ? taken->site : NULL;
+}
+
 void
 belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason, const char *site)
 {
@@ -353,6 +379,7 @@ belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReas
 
   if (belay_forked ())
     return;
+  belay_leaks_let_go (resource);
   if (G_UNLIKELY (context != NULL && belay_context_is_gone (context)))
     {
       belay_resource_abandon (resource);
@@ -361,9 +388,9 @@ belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReas
   scheduled = g_new0 (Scheduled, 1);
   scheduled->resource = resource;
   scheduled->reason = reason;
-  scheduled->site = site;
   fresh = g_new0 (Batch, 1);
   fresh->context = belay_context_ref (context != NULL ? context : belay_context_get ());
+  scheduled->site = site != NULL ? site : belay_resource_site (fresh->context, resource);
   belay_spin_lock (&batches_lock);
   for (batch = batches; batch != NULL && batch->context != fresh->context; batch = batch->next)
     ;
@@ -396,9 +423,20 @@ belay_resource_drop (gpointer resource)
   if (belay_forked ())
     return;
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
-    abandon (resource);
+    {
+      belay_leaks_let_go (resource);
+      abandon (resource);
+    }
   else
     belay_resource_schedule (NULL, resource, NULL);
+}
+
+/* An await knows resources by this, and it is below. */
+static __attribute__ ((constructor)) void
+tell_awaits (void)
+{
+  belay_taken_destroy = belay_resource_drop;
+  belay_taken_hold = belay_leaks_hold;
 }
 
 BelayFuture *

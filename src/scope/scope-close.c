@@ -339,6 +339,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
         return fail_late (self, error);
       }
   while (G_UNLIKELY (!try_to_end (self)));
+  belay_leaks_let_go (self);
   if (G_UNLIKELY (self->locals != NULL))
     belay_locals_free (self);
   if (self->closed != NULL)

@@ -88,6 +88,8 @@ struct _BelayScope
 /* --- resource.c --- */
 const char *belay_resource_name    (gpointer resource);
 gsize       belay_resource_tag     (gpointer resource);
+/* Where it was taken out of a future, if that was in a fiber of this thread, and is still known. */
+const char *belay_resource_site    (BelayContext *home, gpointer resource);
 /* Tells whether it is one, and reports it when not. */
 gboolean    belay_resource_is_valid (gpointer resource);
 /* What is none and cannot be released: an object, what else can have a class, is given back. NULL, and an error. */
@@ -101,9 +103,9 @@ void        belay_resource_abandon (gpointer resource);
 /* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. */
 void        belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason,
                                          const char *site);
-/* The same for what was left without a word; the second is a GDestroyNotify. */
-void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 void        belay_resource_drop    (gpointer resource);
+/* The same for what was left without a word. belay_resource_drop() does so as a GDestroyNotify. */
+void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 
 /* --- describe.c --- */
 /* At the fiber's home, while it waits: "the fiber from a.c:12 waits at b.c:34 for …". */
@@ -114,6 +116,22 @@ gboolean    belay_batch_run        (gpointer batch, GError **error);
 void        belay_batch_describe   (gpointer batch, GPtrArray *lines);
 gboolean    belay_close_now        (gpointer close, GError **error);
 void        belay_close_describe   (gpointer close, GPtrArray *lines);
+
+/* --- leaks.c: for BELAY_UNUSUAL_LEAKS alone --- */
+/* It is held from now on; the second: what is no resource, too. */
+void        belay_leaks_hold       (gpointer resource, const char *site);
+void        belay_leaks_note       (gpointer held, const char *name, const char *site);
+/* Its release begins. */
+void        belay_leaks_forget     (gpointer held);
+void        belay_leaks_look       (void);
+void        belay_leaks_at_end     (void);
+
+static inline void
+belay_leaks_let_go (gpointer held)
+{
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_forget (held);
+}
 
 /* --- release.c --- */
 #define BELAY_COMMITTING ((gint64) -1)

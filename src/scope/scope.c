@@ -53,6 +53,7 @@ scope_class_abandon (gpointer data)
 
   if (!belay_context_is_gone (self->context))
     return;
+  belay_leaks_let_go (self);
   belay_spin_lock (&self->lock);
   has_children = belay_scope_count_children (self, 0) > 0;
   self->state = BELAY_SCOPE_CLOSED;
@@ -145,6 +146,8 @@ belay_scope_begin_at (const char *site)
       return NULL;
     }
   self = scope_alloc (fiber->context, site);
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (self, site);
   self->body = fiber;
   belay_limit_push (fiber, &self->limit);
   return self;
@@ -166,6 +169,8 @@ belay_scope_new_at (const char *site)
   BelayScope *self = scope_alloc (belay_context_get (), site);
 
   self->stored = TRUE;
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (self, site);
   return self;
 }
 
@@ -249,6 +254,7 @@ belay_scope_unref (BelayScope *self)
         return;
       /* A mistake, but nothing leaks: it is closed after all, or by force. */
       g_critical ("the scope from %s was dropped without being closed", self->site != NULL ? self->site : "?");
+      belay_strict_end ("a scope that was dropped without being closed");
       atomic_store (&self->refs, 1);
       if (belay_context_is_gone (self->context))
         {

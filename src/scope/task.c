@@ -252,10 +252,12 @@ take_off_limits (BelayFiber *fiber)
         {
           g_critical ("a %s was not left before the end of its fiber, from %s", limit->klass->name,
                       fiber->site != NULL ? fiber->site : "?");
+          belay_strict_end ("a guard that was left behind");
           belay_limit_pop (fiber, limit);
           continue;
         }
       g_critical ("the scope from %s was not closed before the end of its fiber", scope->site != NULL ? scope->site : "?");
+      belay_strict_end ("a scope that was left open");
       belay_scope_ref (scope);
       if (!belay_scope_finish (scope, belay_limit_reason (fiber), NULL))
         belay_scope_pass_errors (scope, belay_scope_innermost (fiber), "closing a BelayScope");

@@ -227,7 +227,11 @@ BelayPermit *
 belay_semaphore_try_acquire (BelaySemaphore *self)
 {
   g_return_val_if_fail (self != NULL, NULL);
-  return try_take (self) ? (BelayPermit *) self : NULL;
+  if (!try_take (self))
+    return NULL;
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (self, NULL);
+  return (BelayPermit *) self;
 }
 
 static gboolean
@@ -281,9 +285,11 @@ belay_semaphore_acquire_at (BelaySemaphore *self, GError **error, const char *si
     }
   if (G_UNLIKELY (!belay_limit_check (fiber, site, error)))
     return NULL;
-  if (G_LIKELY (try_take (self)) || acquire_slow (self, fiber, error, site))
-    return (BelayPermit *) self;
-  return NULL;
+  if (G_UNLIKELY (!try_take (self) && !acquire_slow (self, fiber, error, site)))
+    return NULL;
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_hold (self, site);
+  return (BelayPermit *) self;
 }
 
 BelayPermit *
