@@ -108,7 +108,7 @@ test_all_errors (gpointer data, GError **error)
 
   g_assert_null (belay_await (belay_gather (items, 3, 0, map_stuck, NULL, g_free), &failure));
   g_assert_cmpstr (failure->message, ==, "no such page (and 2 more)");
-  assert_attached ("closing a Thing: t is stuck; closing a Thing: t is stuck"); /* the last was never begun */
+  assert_attached ("closing a BelayTestResource: t is stuck; closing a BelayTestResource: t is stuck"); /* the last was never begun */
   for (guint i = 0; i < 2; i++)
     g_assert_nonnull (strstr (belay_errors_get_site (belay_attached_errors (), i), "test-gather.c:"));
   thing_clear_log ();

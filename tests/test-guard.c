@@ -413,7 +413,7 @@ test_error_to_check (gpointer data, GError **error)
   g_assert_true (leave_failing (NULL, NULL));
   g_assert_false (belay_check (&failure));
   g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_FAILED);
-  g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck");
+  g_assert_cmpstr (failure->message, ==, "closing a BelayTestResource: a is stuck");
   g_assert_true (belay_check (error)); /* taken */
   leave_failing (NULL, NULL);
   g_assert_false (belay_check (NULL)); /* works the same without a place for it */
@@ -428,8 +428,8 @@ test_error_count (gpointer data, GError **error)
   for (guint i = 0; i < 3; i++)
     leave_failing (NULL, NULL);
   g_assert_false (belay_check (&failure));
-  g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck (and 2 more)");
-  assert_attached ("closing a Thing: a is stuck; closing a Thing: a is stuck"); /* the more */
+  g_assert_cmpstr (failure->message, ==, "closing a BelayTestResource: a is stuck (and 2 more)");
+  assert_attached ("closing a BelayTestResource: a is stuck; closing a BelayTestResource: a is stuck"); /* the more */
   return TRUE;
 }
 
@@ -455,7 +455,7 @@ test_error_to_result (gpointer data, GError **error)
   g_autoptr (GError) failure = thing_outcome (leave_failing, NULL);
 
   g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_FAILED);
-  g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck");
+  g_assert_cmpstr (failure->message, ==, "closing a BelayTestResource: a is stuck");
   return TRUE;
 }
 
@@ -511,7 +511,7 @@ test_check_after_failure (gpointer data, GError **error)
   g_autoptr (GError) failure = thing_outcome (check_after_failure, NULL);
 
   g_assert_cmpstr (failure->message, ==, "no such page (and 1 more)");
-  assert_attached ("closing a Thing: a is stuck");
+  assert_attached ("closing a BelayTestResource: a is stuck");
   return TRUE;
 }
 
@@ -522,7 +522,7 @@ test_body_first (gpointer data, GError **error)
   g_autoptr (GError) failure = thing_outcome (fail_and_leave_failing, NULL);
 
   g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_NOT_FOUND);
-  assert_attached ("closing a Thing: a is stuck");
+  assert_attached ("closing a BelayTestResource: a is stuck");
   return TRUE;
 }
 
@@ -562,7 +562,7 @@ test_close_misuse (gpointer data, GError **error)
 
   g_assert_nonnull (after);
   a->on_close = false_without_error;
-  expect_critical ("*Thing returned failure without an error*");
+  expect_critical ("*BelayTestResource returned failure without an error*");
   g_assert_false (belay_close (&a, &failure));
   g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
   return TRUE;
@@ -1196,7 +1196,7 @@ test_with_both_fail (gpointer data, GError **error)
     }
   g_assert_false (ok);
   g_assert_cmpstr (failure->message, ==, "no such page (and 1 more)");
-  assert_attached ("closing a Thing: a is stuck"); /* not lost */
+  assert_attached ("closing a BelayTestResource: a is stuck"); /* not lost */
   g_assert_cmpstr (thing_reasons (), ==, "a:error");
   assert_log ("+a -a else");
   return TRUE;
@@ -1491,7 +1491,7 @@ test_outside_error (void)
   }
   thing_drain ();
   assert_log ("+a +b +c -c !c -b -a");
-  assert_sunk ("Thing took longer*; b is stuck");
+  assert_sunk ("BelayTestResource took longer*; b is stuck");
 }
 
 static void

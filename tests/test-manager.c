@@ -327,7 +327,7 @@ test_guard_fails (gpointer data, GError **error)
   g_assert_nonnull (m);
   g_assert_null (belay_manager_get_value (m)); /* NULL may be lent */
   g_assert_false (belay_close (&m, &failure));
-  g_assert_cmpstr (failure->message, ==, "closing a Thing: a is stuck");
+  g_assert_cmpstr (failure->message, ==, "closing a BelayTestResource: a is stuck");
   return TRUE;
 }
 
@@ -966,7 +966,7 @@ test_swallow_attached (gpointer data, GError **error)
   g_assert_no_error (failure);
   g_assert_false (belay_manager_finish (&n, belay_await_ok (belay_spawn (fail_with_two, NULL), &failure), &failure));
   g_assert_cmpstr (failure->message, ==, "the page is busy (and 1 more)");
-  assert_attached ("closing a Thing: a is stuck");
+  assert_attached ("closing a BelayTestResource: a is stuck");
   thing_clear_log ();
   return TRUE;
 }

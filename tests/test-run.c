@@ -444,7 +444,7 @@ test_error_is_printed (void)
   start (&result, "fail", NULL);
   g_assert_nonnull (strstr (result.err, "test-run: no such page\n"));
   start (&guard, "guard", NULL);
-  g_assert_nonnull (strstr (guard.err, "closing a Thing: a is stuck\n"));
+  g_assert_nonnull (strstr (guard.err, "closing a BelayTestResource: a is stuck\n"));
   start (&good, "succeed", NULL);
   g_assert_cmpstr (good.err, ==, "");
   g_assert_cmpstr (good.out, ==, "work\n");

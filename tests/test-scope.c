@@ -869,7 +869,7 @@ test_errors_of_cancelled (gpointer data, GError **error)
   errors = belay_scope_get_errors (kept);
   g_assert_cmpuint (belay_errors_get_size (errors), ==, 4);
   g_assert_error (belay_errors_get (errors, 0), G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  g_assert_cmpstr (belay_errors_get (errors, 1)->message, ==, "closing a Thing: c is stuck");
+  g_assert_cmpstr (belay_errors_get (errors, 1)->message, ==, "closing a BelayTestResource: c is stuck");
   g_assert_cmpstr (belay_errors_get (errors, 2)->message, ==, "b is stuck");
   g_assert_cmpstr (belay_errors_get (errors, 3)->message, ==, "a is stuck");
   return TRUE;

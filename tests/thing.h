@@ -4,24 +4,11 @@
 
 #include "support.h"
 
-/* A resource that closes as it is told. Its close and its abandon assert that they come once. */
-typedef struct
-{
-  BelayPlain    base;
-  const char   *name;
-  gint64        close_ms;     /* how long its close takes */
-  gboolean      close_hangs;  /* it never ends by itself */
-  const char   *close_error;  /* it fails so */
-  gint64        commit_ms;
-  const char   *commit_error;
-  BelayFunc     on_close;     /* called first of all by its close */
-  gpointer      data;
-  /*< private >*/
-  BelayPromise *end;          /* what a close that hangs waits for */
-  guint         n_closes, n_abandons;
-} Thing;
+#include <belay/belay-test.h>
 
-Thing       *thing_new         (const char *name);
+/* The test kit's resources, by a short name. */
+typedef BelayTestResource Thing;
+#define thing_new belay_test_resource_new
 Thing       *thing_new_slow    (const char *name, gint64 close_ms);
 Thing       *thing_new_failing (const char *name, const char *close_error);
 Thing       *thing_new_hanging (const char *name);
@@ -40,26 +27,15 @@ ThingObject *thing_object_new  (Thing *manner);
 BELAY_DEFINE_AUTO (ThingObject)
 
 /* How many there were since the test began. */
-typedef struct
-{
-  int opened, closed, abandoned, committed, freed;
-} ThingCount;
-extern ThingCount thing_count;
+#define thing_count (belay_test_get_count ())
 
-/* The log: words separated by blanks. A thing writes +name, -name when its close begins, name. when one that
- * takes time ends, !name for abandon, and name=commit. */
-void         thing_note        (const char *format, ...) G_GNUC_PRINTF (1, 2);
-const char  *thing_log         (void);
-void         thing_clear_log   (void);
-/* The reasons that closes were given, as "a:left b:ok". */
-const char  *thing_reasons     (void);
-
-/* What the sink got since it was last asked, "message; message". */
-char        *thing_take_sunk   (void);
-#define assert_sunk(pattern) G_STMT_START {                                        \
-    g_autofree char *sunk_ = thing_take_sunk ();                                   \
-    if (!g_pattern_match_simple ((pattern), sunk_))                                \
-      g_assert_cmpstr (sunk_, ==, (pattern)); } G_STMT_END
+/* The log, the reasons of closes, and what the sink got. */
+#define thing_note      belay_test_note
+#define thing_log       belay_test_get_log
+#define thing_clear_log belay_test_clear_log
+#define thing_reasons   belay_test_get_reasons
+#define thing_take_sunk belay_test_take_sunk
+#define assert_sunk     belay_test_assert_sunk
 
 /* What is attached to the failure that the fiber was last told of, "message; message"; what a list holds. */
 char        *thing_join_errors (BelayErrors *errors);
@@ -69,17 +45,14 @@ char        *thing_join_errors (BelayErrors *errors);
       g_assert_cmpstr (joined_, ==, (expected)); } G_STMT_END
 #define assert_attached(expected) assert_errors (belay_attached_errors (), (expected))
 
-#define assert_log(expected) G_STMT_START {                                        \
-    g_assert_cmpstr (thing_log (), ==, (expected));                                \
-    thing_clear_log (); } G_STMT_END
+#define assert_log belay_test_assert_log
 
 /* A mistake that the library must report. */
 #define expect_critical(pattern) g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, (pattern))
 
-/* A test in a fiber. Afterwards nothing may be left: no thing, no release, no error in the sink. */
-void         thing_add_test    (const char *path, BelayFunc func);
-/* A test outside of fibers, with the same end. */
-void         thing_add_plain_test (const char *path, void (*func) (void));
+/* Tests in a fiber and outside of fibers; afterwards nothing may be left. */
+#define thing_add_test       belay_test_add_func
+#define thing_add_plain_test belay_test_add_plain_func
 
 /* Runs a function in a child fiber and gives its error, NULL for success. */
 GError      *thing_outcome     (BelayFunc func, gpointer data);
@@ -90,7 +63,7 @@ void         thing_settle      (void);
 /* A future that never settles; the test drops it. */
 BelayFuture *thing_never       (void);
 
-/* g_test_init() with the virtual clock on. */
+/* belay_test_init(), with the virtual clock for child processes, too; unless BELAY_DEBUG says otherwise. */
 void         thing_init        (int *argc, char ***argv);
 
 /* In virtual time. */

@@ -53,6 +53,9 @@ BELAY_AVAILABLE_IN_1_0 void belay_test_add_func      (const char *path, BelayFun
 /* The same for a function that is given data. */
 BELAY_AVAILABLE_IN_1_0 void belay_test_add_data_func (const char *path, gconstpointer data, BelayFunc func);
 
+/* A test outside of fibers, for callback code, in virtual time and with the same end: it iterates main loops itself. */
+BELAY_AVAILABLE_IN_1_0 void belay_test_add_plain_func (const char *path, GTestFunc func);
+
 /**
  * belay_test_explore:
  * @path: the test's path

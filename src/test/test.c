@@ -22,6 +22,7 @@
 typedef struct
 {
   BelayFunc func;
+  GTestFunc plain; /* or this */
   gpointer  data;
   gboolean  explored;
 } Test;
@@ -107,9 +108,10 @@ begin (guint new_seed)
   belay_test_log_begin ();
   belay_test_resources_begin ();
   belay_test_inject_begin ();
-  belay_clock_start (BEGINNING);
+  if (belay_clock_virtual) /* else the program wants the real one, and has not called belay_test_init() */
+    belay_clock_start (BEGINNING);
   belay_context_set_schedule (context, seed != 0 ? belay_schedule_new (seed, seed % 2 == 0) : NULL);
-  belay_test_watch (TRUE);
+  belay_test_watch (belay_clock_virtual);
 }
 
 static void
@@ -123,21 +125,30 @@ end (void)
 }
 
 static void
-run_once (Test *test, guint new_seed)
+run_program (Test *test)
 {
   Run run = { test, NULL };
+  int status = belay_run (run_body, &run);
+
+  if (run.error != NULL)
+    belay_test_fail_at (NULL, "the test failed: %s", run.error->message);
+  if (status != 0)
+    belay_test_fail_at (NULL, "the program of the test ended with status %d", status);
+}
+
+static void
+run_once (Test *test, guint new_seed)
+{
   g_autofree char *left = NULL, *sunk = NULL;
-  int status;
 
   if (new_seed != 0)
     belay_story_set (BELAY_STORY_REPLAY, "failed with seed %u; again with:\n  BELAY_TEST_SEED=%u %s -p %s", new_seed, new_seed,
                      program, g_test_get_path ());
   begin (new_seed);
-  status = belay_run (run_body, &run);
-  if (run.error != NULL)
-    belay_test_fail_at (NULL, "the test failed: %s", run.error->message);
-  if (status != 0)
-    belay_test_fail_at (NULL, "the program of the test ended with status %d", status);
+  if (test->plain != NULL)
+    test->plain ();
+  else
+    run_program (test);
   belay_test_settle ();
   left = belay_test_find_left (0);
   if (left != NULL)
@@ -181,11 +192,11 @@ run_test (gconstpointer data)
 /* --- adding them --- */
 
 static void
-add (const char *path, gconstpointer data, BelayFunc func, gboolean explored)
+add (const char *path, gconstpointer data, BelayFunc func, GTestFunc plain, gboolean explored)
 {
   Test *test = g_new (Test, 1);
 
-  *test = (Test) { func, (gpointer) data, explored };
+  *test = (Test) { func, plain, (gpointer) data, explored };
   g_test_add_data_func_full (path, test, run_test, g_free);
 }
 
@@ -193,26 +204,33 @@ void
 belay_test_add_func (const char *path, BelayFunc func)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, NULL, func, FALSE);
+  add (path, NULL, func, NULL, FALSE);
 }
 
 void
 belay_test_add_data_func (const char *path, gconstpointer data, BelayFunc func)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, data, func, FALSE);
+  add (path, data, func, NULL, FALSE);
+}
+
+void
+belay_test_add_plain_func (const char *path, GTestFunc func)
+{
+  g_return_if_fail (path != NULL && func != NULL);
+  add (path, NULL, NULL, func, FALSE);
 }
 
 void
 belay_test_explore (const char *path, BelayFunc func)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, NULL, func, TRUE);
+  add (path, NULL, func, NULL, TRUE);
 }
 
 void
 belay_test_explore_data (const char *path, gconstpointer data, BelayFunc func)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, data, func, TRUE);
+  add (path, data, func, NULL, TRUE);
 }

@@ -406,7 +406,7 @@ test_a30 (gpointer data, GError **error)
   g_assert_error (hanging, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_cmpint (now_ms () - begin, ==, 5000);
   assert_log ("+a -a !a");
-  assert_attached ("closing a Thing: *release deadline*");
+  assert_attached ("closing a BelayTestResource: *release deadline*");
   return TRUE;
 }
 

@@ -387,7 +387,7 @@ test_b19 (gpointer data, GError **error)
   }
   g_assert_false (belay_scope_close (&group, &failure));
   g_assert_cmpstr (failure->message, ==, "A (and 1 more)");
-  g_assert_true (has_error (kept, "closing a Thing: guard is stuck"));
+  g_assert_true (has_error (kept, "closing a BelayTestResource: guard is stuck"));
   return belay_sleep (10, error) && belay_check (error); /* the parent is not cancelled */
 }
 
