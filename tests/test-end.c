@@ -270,7 +270,7 @@ test_reaper (void)
 
   g_thread_join (g_thread_new ("leaves", release_and_leave, context));
   g_assert_cmpint (thing_count.abandoned, ==, 0);
-  while (__atomic_load_n (&thing_count.freed, __ATOMIC_ACQUIRE) == 0)
+  while (thing_count.freed == 0)
     {
       g_usleep (10000);
       test_assert_soon (begin);
