@@ -145,7 +145,7 @@ test_site_of_forced (gpointer data, GError **error)
   g_assert_false (belay_close (&a, &failure));
   g_assert_cmpint (now_ms () - begin, ==, 5000); /* by its bound, and no more */
   g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
-  g_assert_true (g_pattern_match_simple ("*test-end.c:*: Thing took longer than its release deadline*", failure->message));
+  g_assert_true (g_pattern_match_simple ("*test-end.c:*: *took longer than its release deadline*", failure->message));
   thing_clear_log ();
   return TRUE;
 }
@@ -229,7 +229,7 @@ test_drain_tells (void)
   g_set_printerr_handler (old);
   belay_external_end ();
   test_assert_soon (begin);
-  g_assert_nonnull (strstr (printed->str, "belay: not drained: closing a Thing"));
+  g_assert_nonnull (strstr (printed->str, "belay: not drained: closing a "));
   g_assert_nonnull (strstr (printed->str, "belay: not drained: a fiber from "));
   g_assert_nonnull (strstr (printed->str, "test-end.c:"));
   g_string_free (printed, TRUE);
