@@ -1680,7 +1680,7 @@ test_object (gpointer data, GError **error)
   }
   assert_log ("+a +b +c +d b=commit -b -c !c -d -a a.");
   g_assert_false (belay_check (&failure));
-  g_assert_cmpstr (failure->message, ==, "closing a BelayTestResourceObject: d is stuck");
+  g_assert_cmpstr (failure->message, ==, "closing a ThingObject: d is stuck");
   return TRUE;
 }
 
