@@ -1771,7 +1771,7 @@ cancelled_script_leaves_no_transaction (gpointer data, GError **error)
 typedef struct
 {
   int      mode;
-  gboolean ran;
+  gboolean ran; /* atomic */
   int      gate;
 } Function;
 
@@ -1781,7 +1781,7 @@ function (sqlite3 *handle, gpointer data, GError **error)
   Function *self = data;
   sqlite3_stmt *stmt = NULL;
 
-  self->ran = TRUE;
+  g_atomic_int_set (&self->ran, TRUE);
   switch (self->mode)
     {
     case 0:
@@ -1890,14 +1890,15 @@ function_succeeds_though_cancelled (gpointer data, GError **error)
 {
   belay_auto (BelaySqlite) db = open_db (":memory:", "CREATE TABLE t (a)");
   Function f = { 6, FALSE, 0 };
-  BelayFuture *gate = belay_spawn (open_the_gate, &f);
+  BelayFuture *gate, *running = belay_sqlite_run (db, function, &f);
 
+  while (!g_atomic_int_get (&f.ran))
+    g_assert_true (belay_sleep (1, error));
+  gate = belay_spawn (open_the_gate, &f);
   {
     belay_auto (BelayTimeout) limit G_GNUC_UNUSED = belay_timeout (1);
-    BelayFuture *running = belay_sqlite_run (db, function, &f);
 
     belay_await_ok (running, NULL);
-    g_assert_true (f.ran);
     g_assert_true (g_atomic_int_get (&f.gate));
   }
   assert_ok (gate);
