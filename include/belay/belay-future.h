@@ -190,8 +190,8 @@ typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
  * An error of @future goes to the sink when @func neither looked at it nor passed it on, and failed itself.
  *
  * When @func returns work that borrows memory, a cancelled wait for the result, or for what is made of it, sees that to
- * its end. But while another interest is kept in the result, or in what was made of it before @func returned, a wait for
- * it that is cancelled may end at once: what @func borrows must then live as long as the last of them.
+ * its end, as soon as @func has returned. A wait that is cancelled before @func is called ends at once where another
+ * interest is kept, for which @func is called all the same: what it borrows then is that one's, not the wait's.
  *
  * Suspends: never. Cancellation: dropping the result drops @future; @func is not called once the result has been
  * dropped, except that of belay_future_finally(). Threads: any; @func runs on the thread-default context of the caller. Errors: those of @future and @func.

@@ -357,6 +357,7 @@ combine (Mode mode, BelayFuture **futures, guint n)
     {
       self->members[i].combine = self;
       self->members[i].waiter.notify = on_member;
+      self->members[i].waiter.wrapper = &self->result;
       self->members[i].future = futures[i];
       classes |= belay_future_classes_of_wrapper (futures[i]);
     }
@@ -368,6 +369,8 @@ combine (Mode mode, BelayFuture **futures, guint n)
     {
       Member *member = &self->members[i];
 
+      BelayFuture *future = member->future;
+      gboolean may_change = belay_future_begin_wrapping (future);
       int place = PLACE_NEW;
 
       if (!belay_future_add_waiter (member->future, &member->waiter))
@@ -380,6 +383,8 @@ combine (Mode mode, BelayFuture **futures, guint n)
         {
           give_up_member (self, member); /* a sweep came by and left it to us */
         }
+      if (G_UNLIKELY (may_change))
+        belay_future_end_wrapping (future, &self->result);
     }
   retire (self);
   return &self->result;

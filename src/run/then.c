@@ -190,16 +190,19 @@ static void on_cancel (gpointer data);
 static void
 adopt (Then *self)
 {
-  BelayFuture *result = &self->result;
+  BelayFuture *result = &self->result, *adopted = self->adopted;
+  gboolean may_change = belay_future_begin_wrapping (adopted);
 
   self->waiter.notify = on_adopted;
   belay_future_ref_writer (result); /* the adopted future may settle, and all be over, at any time now */
-  if (belay_future_is_borrowing (self->adopted))
-    atomic_fetch_or (&result->flags, BELAY_FUTURE_BORROWING);
-  if (!belay_future_add_waiter (self->adopted, &self->waiter))
+  if (belay_future_is_borrowing (adopted) && !belay_future_is_borrowing (result))
+    belay_future_borrow_late (result);
+  if (!belay_future_add_waiter (adopted, &self->waiter))
     on_adopted (&self->waiter);
   else if (enter_phase (self, PHASE_RUNNING, PHASE_ADOPTING) && was_asked (self))
     on_cancel (self);
+  if (G_UNLIKELY (may_change))
+    belay_future_end_wrapping (adopted, result);
   belay_future_unref_writer (result);
 }
 
@@ -268,10 +271,12 @@ static BelayFuture *
 then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDestroyNotify destroy)
 {
   Then *self = belay_future_block_new (Then);
+  gboolean may_change;
 
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
   belay_future_on_cancel (&self->result, on_cancel, self, NULL);
   self->waiter.notify = on_source;
+  self->waiter.wrapper = &self->result;
   self->item.run = run_func;
   self->context = belay_context_ref (belay_context_get ());
   self->source = future;
@@ -283,11 +288,14 @@ then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDe
   self->mode = mode;
   atomic_init (&self->phase, PHASE_WAITING);
   atomic_init (&self->result.flags, BELAY_FUTURE_WRAPPING | (belay_future_is_borrowing (future) ? BELAY_FUTURE_BORROWING : 0));
+  may_change = belay_future_begin_wrapping (future);
   if (!belay_future_add_waiter (future, &self->waiter))
     {
       atomic_store_explicit (&self->phase, PHASE_RUNNING, memory_order_relaxed);
       belay_context_push (self->context, &self->item);
     }
+  if (G_UNLIKELY (may_change))
+    belay_future_end_wrapping (future, &self->result);
   return &self->result;
 }
 

@@ -219,6 +219,7 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->settled.run = on_settled;
   self->dropped.run = on_dropped;
   self->waiter.notify = on_source;
+  self->waiter.wrapper = &self->result;
   self->context = belay_context_ref (belay_context_ref (belay_context_get ()));
   belay_context_ref (self->context); /* on_cancel's, which may run when all holds have been dropped */
   belay_future_on_cancel (&self->result, on_cancel, self, on_cancel_over);
@@ -228,9 +229,18 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->milliseconds = milliseconds;
   self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
   if (source == NULL)
-    drop_hold (self);
-  else if (!belay_future_add_waiter (source, &self->waiter))
-    belay_context_push (self->context, &self->settled);
+    {
+      drop_hold (self);
+    }
+  else
+    {
+      gboolean may_change = belay_future_begin_wrapping (source);
+
+      if (!belay_future_add_waiter (source, &self->waiter))
+        belay_context_push (self->context, &self->settled);
+      if (G_UNLIKELY (may_change))
+        belay_future_end_wrapping (source, &self->result);
+    }
   /* Last, since the timer may fire at once, on another thread. */
   if (belay_thread.context == self->context)
     on_start (&self->start);
