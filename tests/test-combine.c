@@ -410,7 +410,7 @@ look_and_give_data (BelayFuture *done, gpointer data)
   return data;
 }
 
-/* Of two errors the first is the sink's, unless the function looked at it. */
+/* Of two errors: finally attaches the second; of a catch the first is the sink's, unless the function looked at it. */
 static gboolean
 second_failures (gpointer data, GError **error)
 {
@@ -427,9 +427,10 @@ second_failures (gpointer data, GError **error)
                              (first, looks ? look_and_give_data : give_data, second, NULL), &local);
       g_assert_true (ok == (catches && !fails));
       if (!ok)
-        g_assert_cmpstr (local->message, ==, fails ? "second" : "first");
+        g_assert_cmpstr (local->message, ==, !fails ? "first" : catches ? "second" : "first (and 1 more)");
+      g_assert_cmpuint (belay_errors_get_size (belay_attached_errors ()), ==, fails && !catches);
       g_clear_error (&local);
-      g_assert_cmpint (sunk, ==, fails && !looks);
+      g_assert_cmpint (sunk, ==, fails && catches && !looks);
     }
   return TRUE;
 }
@@ -1562,6 +1563,47 @@ late_and_cancelled (gpointer data, GError **error)
 }
 
 static gboolean
+drop_later (gpointer future, GError **error)
+{
+  gboolean ok = belay_sleep (20, error);
+
+  belay_future_unref (future);
+  return ok;
+}
+
+/* While another interest is kept the borrower goes on, so a cancelled wait lasts until that is dropped, too. */
+static gboolean
+late_and_kept (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
+
+  for (int way = 0; way < 81; way++)
+    {
+      Borrower borrower;
+      GError *local = NULL;
+      gint64 begin = belay_now ();
+      BelayFuture *future;
+
+      set_up ();
+      future = wrap (way / 9, wrap (way % 9, late_borrower (&borrower)));
+      g_assert_true (belay_scope_spawn (scope, drop_later, belay_future_ref (future), NULL));
+      {
+        belay_auto (BelayTimeout) timeout = belay_timeout (10);
+        g_assert_false (belay_await_ok (future, &local));
+        g_assert_nonnull (timeout);
+      }
+      g_assert_false (borrower.in_use);
+      g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      g_clear_error (&local);
+      g_assert_cmpint (belay_now (), ==, begin + 25 * 1000);
+      borrower_clear (&borrower);
+      settle_down ();
+      g_assert_cmpint (sunk, ==, 0);
+    }
+  return belay_scope_close (&scope, error);
+}
+
+static gboolean
 late_and_decided (gpointer data, GError **error)
 {
   belay_auto (BelayScope) scope = helpers = belay_scope_begin ();
@@ -1929,6 +1971,7 @@ main (int argc, char **argv)
   test_add_fiber ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
   test_add_fiber ("/combine/member-that-ends-when-it-is-asked", member_ends_when_asked);
   test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-cancelled", late_and_cancelled);
+  test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-kept", late_and_kept);
   test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-decided", late_and_decided);
   test_add_fiber ("/combine/chain-of-100000-given-up-uses-no-stack", long_chain_given_up);
   test_add_fiber ("/combine/L22-cancelled-waits-do-not-wait-for-each-other", shared_and_cancelled);

@@ -181,7 +181,7 @@ typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
  *
  * Continues with @func after success; a failure is passed on. belay_future_catch() is the opposite, and
  * belay_future_finally() is for clean-up: it calls @func either way, exactly once, and passes the outcome of @future on
- * unless @func's future failed. When its result is dropped, or the wait for it cancelled, before @future is known, it drops
+ * unless @func's future failed; when both did, the error of @future stays on top, and @func's is attached. When its result is dropped, or the wait for it cancelled, before @future is known, it drops
  * @future and gives @func one that is rejected with %G_IO_ERROR_CANCELLED; what @func returns is seen to its end.
  *
  * When the main context that @func was to run on is gone, @func is not called, that of belay_future_finally() neither: @data
@@ -190,8 +190,8 @@ typedef BelayFuture *(*BelayThenFunc) (BelayFuture *done, gpointer data);
  * An error of @future goes to the sink when @func neither looked at it nor passed it on, and failed itself.
  *
  * When @func returns work that borrows memory, a cancelled wait for the result, or for what is made of it, sees that to
- * its end. But while another interest is kept in the result, or in what was made of it before @func returned, a wait for
- * it that is cancelled may end at once: what @func borrows must then live as long as the last of them.
+ * its end, as soon as @func has returned. A wait that is cancelled before @func is called ends at once where another
+ * interest is kept, for which @func is called all the same: what it borrows then is that one's, not the wait's.
  *
  * Suspends: never. Cancellation: dropping the result drops @future; @func is not called once the result has been
  * dropped, except that of belay_future_finally(). Threads: any; @func runs on the thread-default context of the caller. Errors: those of @future and @func.
@@ -216,7 +216,9 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_finally (BelayFuture *future, B
  * Interest in the members that no longer matter is dropped. Work that borrows memory (belay_promise_set_borrowing())
  * is asked to end instead, and the outcome, though decided, is known when it has ended. So is a spawned fiber
  * (belay_spawn(), belay_loop_spawn()) in whose future nobody else has an interest: it is cancelled and joined. An error
- * of such a loser other than the cancellation goes to the sink. When the result itself is dropped, its members are.
+ * of a member that is not the result is attached to that when it is an error, too (belay_future_get_attached()): so `any`
+ * gives all of them; else that of a loser, other than the cancellation, goes to the sink. When the result itself is dropped,
+ * its members are.
  *
  * Suspends: never. Cancellation: a cancelled wait for the result gives up all members as above. Threads: any.
  * Errors: those of the members.
@@ -243,7 +245,8 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_future_get_member    (BelayFuture *fut
  * @milliseconds: how long to wait for it, from now
  *
  * Rejects with %G_IO_ERROR_TIMED_OUT when @future is not known in time, and drops the interest in it. Work that borrows
- * memory is asked to end, and seen to its end, first; what it says then counts, unless that is the cancellation. While
+ * memory is asked to end, and seen to its end, first; what it says then counts, unless that is the cancellation; to another
+ * error than that the time-out is attached. While
  * another interest in it is kept it is not asked, so the time-out comes when it has ended by itself. A spawned fiber in
  * whose future nobody else has an interest is cancelled and joined first, too.
  *

@@ -94,7 +94,10 @@ on_startup (GApplication *application, gpointer data)
   if (!is_over (self))
     return;
   if (!belay_future_check (self->run, &error))
-    print_failure (self, error);
+    {
+      print_failure (self, error);
+      belay_run_print_attached (belay_future_get_attached (self->run));
+    }
   g_application_quit (application);
 }
 
@@ -123,7 +126,10 @@ on_shutdown (GApplication *application, gpointer data)
   while (!is_over (self))
     g_main_context_iteration (NULL, TRUE);
   if (!told && self->run != NULL && !belay_future_check (self->run, &error))
-    print_failure (self, error);
+    {
+      print_failure (self, error);
+      belay_run_print_attached (belay_future_get_attached (self->run));
+    }
   self->n_left = belay_run_drain ();
 }
 
@@ -194,12 +200,18 @@ static gboolean
 run_work (gpointer data, GError **error)
 {
   Work *work = data;
+  BelayErrors *attached;
   g_autoptr (GError) failure = NULL;
   gboolean ok = belay_check_result (work->func (work->data, &failure), &failure, "a function of belay_application_spawn()");
 
   /* That the application's end cancelled it is no failure. */
   if (!ok && (work->application->work != NULL || !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
-    print_failure (work->application, failure);
+    {
+      print_failure (work->application, failure);
+      attached = belay_attached_take (belay_fiber_self (), failure);
+      belay_run_print_attached (attached);
+      g_clear_pointer (&attached, belay_errors_unref);
+    }
   return TRUE;
 }
 

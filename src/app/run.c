@@ -87,6 +87,21 @@ belay_run_print_error (const GError *error)
   g_printerr ("%s: %s\n", g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name, error->message);
 }
 
+void
+belay_run_print_attached (BelayErrors *errors)
+{
+  for (guint i = 0; i < belay_errors_get_size (errors); i++)
+    {
+      const char *site = belay_errors_get_site (errors, i);
+      const GError *error = belay_errors_get (errors, i);
+      g_autofree char *from = site != NULL ? g_strdup_printf (" (from %s)", site) : g_strdup ("");
+
+      if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        g_printerr ("%s: also: %s%s\n", g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name,
+                    error->message, from);
+    }
+}
+
 guint
 belay_run_drain (void)
 {
@@ -151,6 +166,7 @@ belay_run (BelayFunc func, gpointer data)
   status = belay_future_check (future, &error) ? MAX (exit_status, 0) : exit_status > 0 ? exit_status : 1;
   if (belay_signals_first () == 0 && error != NULL)
     belay_run_print_error (error);
+  belay_run_print_attached (belay_future_get_attached (future)); /* also what failed after a signal */
   n_left = belay_run_drain ();
   if (n_left > 0 && status == 0)
     status = 70; /* EX_SOFTWARE */

@@ -2,7 +2,7 @@
 /* What the ends of all programs have in common. The essay is in run.c. */
 #pragma once
 
-#include <glib.h>
+#include <belay/belay.h>
 
 /* A second signal: no release goes on for more than a second from now. */
 void  belay_run_hurry       (void);
@@ -10,3 +10,5 @@ void  belay_run_hurry       (void);
 guint belay_run_drain       (void);
 /* On stderr, after the program's name. */
 void  belay_run_print_error (const GError *error);
+/* The same for what is attached to that, a line each. */
+void  belay_run_print_attached (BelayErrors *errors);

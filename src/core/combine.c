@@ -16,6 +16,10 @@
  *
  * A sweep holds one of `outstanding`, so that the members stay where they are while it goes through them.
  *
+ * When the result is an error, the errors of all other members that are known by then are attached to it, in the order in
+ * which they came; when it is not, each is its own future's: `any` expects those that came before the success, and the sink
+ * gets what nobody else looks at.
+ *
  * No lock: members settle on any thread, and all that they share is atomic.
  */
 #include "core/future-private.h"
@@ -33,6 +37,7 @@ typedef struct
   Combine     *combine;
   BelayFuture *future;
   atomic_int   place;
+  guint        order; /* among those that failed */
   gboolean     deaf;  /* by the sweep, before it lets go of its part of `outstanding` */
 } Member;
 
@@ -56,6 +61,7 @@ struct _Combine
   guint         n;
   atomic_uint   outstanding;
   atomic_int    failed;      /* of `any`: the member that failed first */
+  atomic_uint   n_failed;
   atomic_uint   undecided; /* members whose outcome still counts towards the result */
   Member        members[];
 };
@@ -137,34 +143,51 @@ is_cut_short (Combine *self, int decision)
   return FALSE;
 }
 
-/* All of `any` failed: the first failure is on top, the others are attached to it. */
-static void
-tell_failures (Combine *self, int first)
+static BelayErrors *
+add_outcome (BelayErrors *errors, BelayFuture *future)
 {
-  BelayFuture *top = self->members[first].future;
-  BelayErrors *attached = belay_errors_add_all (NULL, belay_future_get_attached (top), 0);
+  belay_future_add_flag (future, BELAY_FUTURE_SEEN);
+  if (!g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    errors = belay_errors_add (errors, g_error_copy (future->value.error), NULL);
+  return belay_errors_add_all (errors, future->aux.errors, 0);
+}
 
-  for (guint i = 0; i < self->n; i++)
+/* (transfer full) @error, which is @top's, or nobody's when that is NULL. Nobody else is left to tell of the others. */
+static void
+reject (Combine *self, Member *top, GError *error)
+{
+  guint n = atomic_load_explicit (&self->n_failed, memory_order_relaxed);
+  BelayErrors *errors = top != NULL ? belay_errors_add_all (NULL, top->future->aux.errors, 0) : NULL;
+
+  if (top != NULL)
+    belay_future_add_flag (top->future, BELAY_FUTURE_SEEN);
+  if (n > (top != NULL ? 1 : 0) && belay_future_has_interest (&self->result))
     {
-      BelayFuture *future = self->members[i].future;
+      g_autofree Member **failed = g_new0 (Member *, n);
 
-      if ((int) i == first || g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        continue;
-      attached = belay_errors_add (attached, g_error_copy (future->value.error), NULL);
-      attached = belay_errors_add_all (attached, belay_future_get_attached (future), 0);
+      for (guint i = 0; i < self->n; i++)
+        {
+          Member *member = &self->members[i];
+
+          if (member != top && member->future != NULL && belay_future_status (member->future) == BELAY_STATE_REJECTED)
+            failed[member->order] = member;
+        }
+      for (guint i = 0; i < n; i++)
+        if (failed[i] != NULL)
+          errors = add_outcome (errors, failed[i]->future);
     }
-  belay_future_settle_errors (&self->result, g_error_copy (top->value.error), attached);
+  belay_future_settle_errors (&self->result, error, errors);
 }
 
 static void
 tell (Combine *self, int decision)
 {
   if (is_cut_short (self, decision))
-    belay_future_settle_error (&self->result, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
+    reject (self, NULL, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_CANCELLED, "ended early"));
   else if (decision == WITH_MEMBERS)
     resolve_with_members (self);
-  else if (self->mode == MODE_ANY && belay_future_status (self->members[decision].future) == BELAY_STATE_REJECTED)
-    tell_failures (self, decision);
+  else if (belay_future_status (self->members[decision].future) == BELAY_STATE_REJECTED)
+    reject (self, &self->members[decision], g_error_copy (self->members[decision].future->value.error));
   else
     belay_future_settle_copy (&self->result, self->members[decision].future);
 }
@@ -247,6 +270,8 @@ count_outcome (Combine *self, Member *member)
   gboolean decided = FALSE;
   gboolean last;
 
+  if (!resolved)
+    member->order = atomic_fetch_add_explicit (&self->n_failed, 1, memory_order_relaxed);
   if (!resolved && self->mode == MODE_ANY &&
       atomic_load_explicit (&self->decision, memory_order_relaxed) == UNDECIDED)
     {
@@ -327,10 +352,12 @@ combine (Mode mode, BelayFuture **futures, guint n)
   atomic_init (&self->undecided, n);
   atomic_init (&self->decision, UNDECIDED);
   atomic_init (&self->failed, UNDECIDED);
+  atomic_init (&self->n_failed, 0);
   for (guint i = 0; i < n; i++)
     {
       self->members[i].combine = self;
       self->members[i].waiter.notify = on_member;
+      self->members[i].waiter.wrapper = &self->result;
       self->members[i].future = futures[i];
       classes |= belay_future_classes_of_wrapper (futures[i]);
     }
@@ -342,6 +369,8 @@ combine (Mode mode, BelayFuture **futures, guint n)
     {
       Member *member = &self->members[i];
 
+      BelayFuture *future = member->future;
+      gboolean may_change = belay_future_begin_wrapping (future);
       int place = PLACE_NEW;
 
       if (!belay_future_add_waiter (member->future, &member->waiter))
@@ -354,6 +383,8 @@ combine (Mode mode, BelayFuture **futures, guint n)
         {
           give_up_member (self, member); /* a sweep came by and left it to us */
         }
+      if (G_UNLIKELY (may_change))
+        belay_future_end_wrapping (future, &self->result);
     }
   retire (self);
   return &self->result;

@@ -19,6 +19,7 @@ struct _BelayWaiter
   BelayWaiter *next; /* the future's lock bit, then the notifier */
   BelayWaiter *prev;
   void       (*notify) (BelayWaiter *waiter); /* by the resolver's thread, under no lock; may free the waiter */
+  BelayFuture *wrapper; /* what is made of the future, and has a writing end as long as the waiter is linked; or NULL */
 };
 
 typedef enum
@@ -219,6 +220,8 @@ belay_future_classes_of_wrapper (BelayFuture *member)
                    (flags & (BELAY_FUTURE_BORROWING | BELAY_FUTURE_JOINED) ? BELAY_FUTURE_WRAPPING : 0));
 }
 
+void     belay_future_ref_writer    (BelayFuture *future);
+
 /* Decides the outcome. FALSE when it was decided before: then the value is still the caller's. */
 gboolean belay_future_settle        (BelayFuture *future, BelayKind kind, BelayValue value, BelayAux aux);
 /* The same for a GError (transfer full), which is freed when it comes too late. */
@@ -241,13 +244,26 @@ gboolean belay_future_remove_waiter (BelayFuture *future, BelayWaiter *waiter);
 gboolean belay_future_give_up       (BelayFuture *future, gboolean joining);
 /* Asks the work behind it to end, once, though the caller's interest stays. */
 void     belay_future_ask           (BelayFuture *future);
+/* Work that borrows has come to be behind @future: so it is behind all that is made of it. The caller has a writing end. */
+void     belay_future_borrow_late   (BelayFuture *future);
+/* Around the linking of a waiter whose `wrapper` is @wrapper: what has come to borrow meanwhile is not overlooked. */
+static inline gboolean
+belay_future_begin_wrapping (BelayFuture *member)
+{
+  gboolean may_change = (atomic_load_explicit (&member->flags, memory_order_relaxed) &
+                         (BELAY_FUTURE_WRAPPING | BELAY_FUTURE_BORROWING)) == BELAY_FUTURE_WRAPPING;
+
+  if (G_UNLIKELY (may_change))
+    belay_future_ref_writer (member); /* it may be dropped as soon as the waiter is linked */
+  return may_change;
+}
+void     belay_future_end_wrapping  (BelayFuture *member, BelayFuture *wrapper);
 /* A deaf reader's interest is as any other again. */
 void     belay_future_take_up       (BelayFuture *future);
 /* Frees a value that was never put into a future. */
 void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux aux);
 
-/* The writing end of the same block, for those who embed a future. */
-void     belay_future_ref_writer    (BelayFuture *future);
+/* The writing end of the same block, for those who embed a future; belay_future_ref_writer() is above. */
 void     belay_future_unref_writer  (BelayFuture *future);
 
 /* --- combine.c --- */

@@ -8,7 +8,8 @@
  *
  * A *deaf* reader has given up but must wait until the work has ended, since that uses memory of its (it *borrows*), or
  * is a fiber that lost. Its interest does not count as one: whoever gives up last, deaf or not, asks the work to end. What
- * is made from other futures is *wrapping*: whether it borrows is known when all of its continuations have run. Who gives
+ * is made from other futures is *wrapping*: whether it borrows is known when all of its continuations have run, and what has
+ * been made of it by then is told (belay_future_borrow_late()). Who gives
  * that up last waits for its end, too; when it is asked to end, no more functions are called, so it is soon there.
  *
  * States: pending, then resolved or rejected for good. The state word also holds a lock bit and the head of a
@@ -402,6 +403,64 @@ void
 belay_future_take_up (BelayFuture *future)
 {
   atomic_fetch_add_explicit (&future->refs, 1 - BELAY_DEAF_UNIT, memory_order_relaxed);
+}
+
+/* All wrappers that wait for @future, each with a writing end, put into @wrappers from @n on. FALSE: there is no room. */
+static gboolean
+collect_wrappers (BelayFuture *future, GPtrArray *wrappers, guint room)
+{
+  BelayWaiter *head, *waiter;
+  guint n = 0;
+  guintptr state;
+
+  if (!lock_pending (future, &state))
+    return TRUE;
+  head = waiter = (BelayWaiter *) (state & BELAY_STATE_WAITERS);
+  if (waiter != NULL)
+    do
+      if (waiter->wrapper != NULL && ++n <= room)
+        wrappers->pdata[wrappers->len - n] = waiter->wrapper;
+    while ((waiter = waiter->next) != head);
+  for (guint i = 1; n <= room && i <= room; i++)
+    if (wrappers->pdata[wrappers->len - i] != NULL)
+      belay_future_ref_writer (wrappers->pdata[wrappers->len - i]);
+  unlock_pending (future, head);
+  return n <= room;
+}
+
+void
+belay_future_borrow_late (BelayFuture *future)
+{
+  g_autoptr (GPtrArray) todo = g_ptr_array_new ();
+
+  belay_future_ref_writer (future);
+  g_ptr_array_add (todo, future);
+  while (todo->len > 0)
+    {
+      guint length = todo->len - 1, room = 0;
+
+      future = todo->pdata[length];
+      g_ptr_array_set_size (todo, (int) length);
+      if (future == NULL)
+        continue;
+      belay_future_add_flag (future, BELAY_FUTURE_BORROWING);
+      do
+        {
+          room = room * 2 + 4;
+          g_ptr_array_set_size (todo, (int) length);
+          g_ptr_array_set_size (todo, (int) (length + room)); /* all NULL */
+        }
+      while (!collect_wrappers (future, todo, room));
+      belay_future_unref_writer (future);
+    }
+}
+
+void
+belay_future_end_wrapping (BelayFuture *member, BelayFuture *wrapper)
+{
+  if (belay_future_is_borrowing (member))
+    belay_future_borrow_late (wrapper);
+  belay_future_unref_writer (member);
 }
 
 BelayFuture *

@@ -25,8 +25,8 @@
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
  *   5. When the GMainContext is gone, so is the home thread, and `remote` is closed for good. Every item that was queued, is
- *      pushed later, or waits for a timer, is an *orphan*: it is run by whoever finds it so, one at a time in the whole
- *      program and never inside of another, which stands for the home thread. It looks at belay_context_is_gone(), rejects
+ *      pushed later, or waits for a timer, is an *orphan*: it is run by whoever finds it so, one at a time for
+ *      each context and never inside of another of the same, which stands for the home thread. It looks at belay_context_is_gone(), rejects
  *      what it was to resolve, and calls no function but destroy functions. A fiber that was suspended there stays so.
  *   6. The memory of a context, and its descriptor, stay a context's for ever: one that has ended is kept to be used again.
  *      So a thread that pushes without a reference finds it closed, or another that its item does no harm to.
@@ -57,13 +57,6 @@ static BelayContext *spare_contexts; /* (6) */
 
 /* --- the queue --- */
 
-static struct
-{
-  GMutex     lock; /* the rest */
-  BelayItem *head, *tail;
-  gboolean   active; /* somebody runs them */
-} orphans;
-
 static void
 run_as_orphan (BelayItem *item)
 {
@@ -74,30 +67,30 @@ run_as_orphan (BelayItem *item)
 }
 
 static void
-run_orphan (BelayItem *item)
+run_orphan (BelayContext *self, BelayItem *item)
 {
-  g_mutex_lock (&orphans.lock);
+  belay_spin_lock (&self->orphans_lock);
   item->next = NULL;
-  if (orphans.head != NULL)
-    orphans.tail->next = item;
+  if (self->orphans != NULL)
+    self->last_orphan->next = item;
   else
-    orphans.head = item;
-  orphans.tail = item;
-  if (orphans.active)
+    self->orphans = item;
+  self->last_orphan = item;
+  if (self->runs_orphans)
     {
-      g_mutex_unlock (&orphans.lock);
+      belay_spin_unlock (&self->orphans_lock);
       return;
     }
-  orphans.active = TRUE;
-  while ((item = orphans.head) != NULL)
+  self->runs_orphans = TRUE;
+  while ((item = self->orphans) != NULL)
     {
-      orphans.head = item->next;
-      g_mutex_unlock (&orphans.lock);
+      self->orphans = item->next;
+      belay_spin_unlock (&self->orphans_lock);
       run_as_orphan (item);
-      g_mutex_lock (&orphans.lock);
+      belay_spin_lock (&self->orphans_lock);
     }
-  orphans.active = FALSE;
-  g_mutex_unlock (&orphans.lock);
+  self->runs_orphans = FALSE;
+  belay_spin_unlock (&self->orphans_lock);
 }
 
 GError *
@@ -115,7 +108,7 @@ belay_context_push_remote (BelayContext *self, BelayItem *item)
     {
       if (G_UNLIKELY (newest == BELAY_CONTEXT_GONE))
         {
-          run_orphan (item);
+          run_orphan (self, item);
           return;
         }
       item->next = newest;
@@ -260,6 +253,7 @@ context_prepare (GSource *source, int *timeout)
   *timeout = -1;
   if (belay_forked ())
     return FALSE;
+  atomic_store_explicit (&self->turns, atomic_load_explicit (&self->turns, memory_order_relaxed) + 1, memory_order_relaxed);
   take_remote (self);
   if (self->sit_out || self->n_warm > BELAY_WARM_STACKS)
     {
@@ -433,7 +427,7 @@ close_queue (BelayContext *self)
   closing->item.run = close_at_home;
   closing->context = self;
   closing->newest = atomic_exchange (&self->remote, BELAY_CONTEXT_GONE);
-  run_orphan (&closing->item);
+  run_orphan (self, &closing->item);
 }
 
 static void
@@ -503,6 +497,7 @@ context_new (GMainContext *main_context)
   if (self == NULL)
     {
       self = g_malloc0 (sizeof *self);
+      atomic_flag_clear (&self->orphans_lock);
       self->wake.events = G_IO_IN;
       self->wake.fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
       if (self->wake.fd < 0)

@@ -67,6 +67,7 @@ struct _BelayContext
   guint        colour;
   BelayTimer **timers;        /* a binary heap, from 1 */
   guint        n_timers, timers_size;
+  atomic_uint  turns;         /* of the main loop; others look at it */
   gboolean     sit_out;       /* the budget was spent: others go first for one turn */
   gboolean     was_idle;      /* nothing was ready at the last prepare (virtual clock) */
   struct _BelaySchedule *schedule; /* NULL: first come, first served; else this chooses who is next, see schedule.c */
@@ -84,6 +85,9 @@ struct _BelayContext
 
   _Atomic (guint64) refs;     /* references, and above them the jobs on the workers whose results come here */
   atomic_int    n_detached_remote; /* such fibers that other threads started */
+  atomic_flag   orphans_lock; /* this and the next three, which outlive what the context is used for */
+  gboolean      runs_orphans;
+  BelayItem    *orphans, *last_orphan;
   GPollFD       wake;         /* an eventfd: the descriptor is immutable, the rest the home thread's */
   GMainContext *main_context; /* weak; the key of `contexts`, under its lock */
   BelayContext *next;         /* among the spare ones, under the same */

@@ -96,11 +96,30 @@ settle_with (Then *self, BelayFuture *outcome)
   finish (self);
 }
 
+/* The clean-up of a finally failed, after its source had: the source's error stays on top. */
+static void
+settle_both (Then *self)
+{
+  BelayErrors *errors = belay_errors_add_all (NULL, belay_future_get_attached (self->source), 0);
+
+  errors = belay_errors_add (errors, g_error_copy (belay_future_get_error (self->adopted)), NULL);
+  errors = belay_errors_add_all (errors, belay_future_get_attached (self->adopted), 0);
+  belay_future_settle_errors (&self->result, g_error_copy (belay_future_get_error (self->source)), errors);
+  finish (self);
+}
+
 /* What the function's future says. finally passes the source's outcome on unless that one failed. */
 static void
 settle_adopted (Then *self)
 {
   gboolean resolved = belay_future_status (self->adopted) == BELAY_STATE_RESOLVED;
+
+  if (!resolved && self->mode == MODE_FINALLY && belay_future_status (self->source) == BELAY_STATE_REJECTED &&
+      !g_error_matches (belay_future_get_error (self->adopted), G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    {
+      settle_both (self);
+      return;
+    }
 
   if (resolved && self->mode == MODE_CATCH)
     belay_future_add_flag (self->source, BELAY_FUTURE_SEEN);
@@ -171,16 +190,19 @@ static void on_cancel (gpointer data);
 static void
 adopt (Then *self)
 {
-  BelayFuture *result = &self->result;
+  BelayFuture *result = &self->result, *adopted = self->adopted;
+  gboolean may_change = belay_future_begin_wrapping (adopted);
 
   self->waiter.notify = on_adopted;
   belay_future_ref_writer (result); /* the adopted future may settle, and all be over, at any time now */
-  if (belay_future_is_borrowing (self->adopted))
-    atomic_fetch_or (&result->flags, BELAY_FUTURE_BORROWING);
-  if (!belay_future_add_waiter (self->adopted, &self->waiter))
+  if (belay_future_is_borrowing (adopted) && !belay_future_is_borrowing (result))
+    belay_future_borrow_late (result);
+  if (!belay_future_add_waiter (adopted, &self->waiter))
     on_adopted (&self->waiter);
   else if (enter_phase (self, PHASE_RUNNING, PHASE_ADOPTING) && was_asked (self))
     on_cancel (self);
+  if (G_UNLIKELY (may_change))
+    belay_future_end_wrapping (adopted, result);
   belay_future_unref_writer (result);
 }
 
@@ -249,10 +271,12 @@ static BelayFuture *
 then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDestroyNotify destroy)
 {
   Then *self = belay_future_block_new (Then);
+  gboolean may_change;
 
   belay_future_init (&self->result, 1 + BELAY_PROMISE_UNIT);
   belay_future_on_cancel (&self->result, on_cancel, self, NULL);
   self->waiter.notify = on_source;
+  self->waiter.wrapper = &self->result;
   self->item.run = run_func;
   self->context = belay_context_ref (belay_context_get ());
   self->source = future;
@@ -264,11 +288,14 @@ then_new (Mode mode, BelayFuture *future, BelayThenFunc func, gpointer data, GDe
   self->mode = mode;
   atomic_init (&self->phase, PHASE_WAITING);
   atomic_init (&self->result.flags, BELAY_FUTURE_WRAPPING | (belay_future_is_borrowing (future) ? BELAY_FUTURE_BORROWING : 0));
+  may_change = belay_future_begin_wrapping (future);
   if (!belay_future_add_waiter (future, &self->waiter))
     {
       atomic_store_explicit (&self->phase, PHASE_RUNNING, memory_order_relaxed);
       belay_context_push (self->context, &self->item);
     }
+  if (G_UNLIKELY (may_change))
+    belay_future_end_wrapping (future, &self->result);
   return &self->result;
 }
 

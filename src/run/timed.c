@@ -117,6 +117,19 @@ on_timer (BelayTimer *timer)
   drop_hold (self);
 }
 
+/* The source was asked to end since the time was up, and says why it did: by that, or by something else that happened. */
+static void
+settle_late (Timed *self)
+{
+  const GError *error = belay_future_get_error (self->source);
+  BelayErrors *errors = belay_errors_add_all (NULL, belay_future_get_attached (self->source), 0);
+
+  if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    belay_future_settle_errors (&self->result, timed_out_error (self), errors);
+  else
+    belay_future_settle_errors (&self->result, g_error_copy (error), belay_errors_add (errors, timed_out_error (self), NULL));
+}
+
 static void
 on_settled (BelayItem *item)
 {
@@ -124,9 +137,8 @@ on_settled (BelayItem *item)
 
   if (end (self))
     {
-      if (self->timed_out && belay_future_status (self->source) == BELAY_STATE_REJECTED &&
-          g_error_matches (belay_future_get_error (self->source), G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        belay_future_settle_error (&self->result, timed_out_error (self));
+      if (self->timed_out && belay_future_status (self->source) == BELAY_STATE_REJECTED)
+        settle_late (self);
       else
         belay_future_settle_copy (&self->result, self->source);
     }
@@ -207,6 +219,7 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->settled.run = on_settled;
   self->dropped.run = on_dropped;
   self->waiter.notify = on_source;
+  self->waiter.wrapper = &self->result;
   self->context = belay_context_ref (belay_context_ref (belay_context_get ()));
   belay_context_ref (self->context); /* on_cancel's, which may run when all holds have been dropped */
   belay_future_on_cancel (&self->result, on_cancel, self, on_cancel_over);
@@ -216,9 +229,18 @@ timed_new (BelayFuture *source, gint64 milliseconds)
   self->milliseconds = milliseconds;
   self->when = belay_now () + CLAMP (milliseconds, 0, G_MAXINT64 / 4000) * 1000;
   if (source == NULL)
-    drop_hold (self);
-  else if (!belay_future_add_waiter (source, &self->waiter))
-    belay_context_push (self->context, &self->settled);
+    {
+      drop_hold (self);
+    }
+  else
+    {
+      gboolean may_change = belay_future_begin_wrapping (source);
+
+      if (!belay_future_add_waiter (source, &self->waiter))
+        belay_context_push (self->context, &self->settled);
+      if (G_UNLIKELY (may_change))
+        belay_future_end_wrapping (source, &self->result);
+    }
   /* Last, since the timer may fire at once, on another thread. */
   if (belay_thread.context == self->context)
     on_start (&self->start);

@@ -20,14 +20,7 @@ entry_new (BelayEntryKind kind, gpointer what, gpointer data, GDestroyNotify des
 {
   BelayEntry *self = belay_piece_new (sizeof *self);
 
-  self->what = what;
-  self->data = data;
-  self->destroy = destroy;
-  self->site = site;
-  self->handles = 0;
-  self->kind = (guint8) kind;
-  self->armed = FALSE;
-  self->held = TRUE;
+  *self = (BelayEntry) { .what = what, .data = data, .destroy = destroy, .site = site, .kind = (guint8) kind, .held = TRUE };
   return self;
 }
 
@@ -37,8 +30,8 @@ belay_entry_free (BelayEntry *self)
   belay_piece_free (self, sizeof *self);
 }
 
-void
-belay_entry_link (BelayScope *scope, BelayEntry *self)
+static inline void
+link_newest (BelayScope *scope, BelayEntry *self)
 {
   self->prev = NULL;
   self->next = scope->entries;
@@ -48,6 +41,12 @@ belay_entry_link (BelayScope *scope, BelayEntry *self)
     scope->oldest = self;
   scope->entries = self;
   self->armed = TRUE;
+}
+
+void
+belay_entry_link (BelayScope *scope, BelayEntry *self)
+{
+  link_newest (scope, self);
 }
 
 void
@@ -78,7 +77,7 @@ belay_entry_end (BelayScope *scope, BelayEntry *self)
 }
 
 /* With the first handle, if one is wanted: it keeps the scope's memory. */
-static gboolean
+static inline gboolean
 add_entry (BelayScope *self, BelayEntry *entry, gboolean with_handle)
 {
   gboolean accepted;
@@ -87,8 +86,8 @@ add_entry (BelayScope *self, BelayEntry *entry, gboolean with_handle)
   accepted = self->state <= BELAY_SCOPE_JOINING;
   if (accepted)
     {
-      belay_entry_link (self, entry);
-      if (G_UNLIKELY (with_handle))
+      link_newest (self, entry);
+      if (with_handle)
         belay_entry_add_handle (self, entry);
     }
   belay_spin_unlock (&self->lock);
@@ -368,7 +367,7 @@ call_function (gpointer data, BelayReason reason, GError **error)
 }
 
 /* In a fiber. */
-static gboolean
+static inline gboolean
 run_function (BelayFiber *fiber, BelayEntry *entry, BelayReason reason, gint64 timeout, GError **error)
 {
   gboolean ok = belay_release_run (fiber, call_function, entry, reason, timeout, NULL, "a deferred function", error);
@@ -384,14 +383,12 @@ run_late_function (gpointer data, GError **error)
   return run_function (belay_fiber_self (), data, BELAY_REASON_LEFT, BELAY_RELEASE_TIMEOUT, error);
 }
 
-/* NULL: it came too late, and was called at once, or will be soon. */
-static BelayEntry *
-register_function (BelayScope *self, BelayEntry *entry, gboolean with_handle)
+/* It came too late: it is called at once, or soon. */
+static G_NO_INLINE BelayEntry *
+run_late (BelayScope *self, BelayEntry *entry)
 {
   g_autoptr (GError) error = NULL;
 
-  if (add_entry (self, entry, with_handle))
-    return entry;
   if (!belay_in_fiber ())
     {
       belay_future_unref (belay_task_detached (self->context, run_late_function, entry, (GDestroyNotify) belay_entry_free,
@@ -402,6 +399,12 @@ register_function (BelayScope *self, BelayEntry *entry, gboolean with_handle)
     belay_sink_error (error, "a deferred function that came too late for its scope", self->site);
   belay_entry_free (entry);
   return NULL;
+}
+
+static inline BelayEntry *
+register_function (BelayScope *self, BelayEntry *entry, gboolean with_handle)
+{
+  return G_LIKELY (add_entry (self, entry, with_handle)) ? entry : run_late (self, entry);
 }
 
 gboolean
@@ -432,26 +435,33 @@ belay_scope_push_func (BelayScope *self, BelayExitFunc func, gpointer data, GDes
 
 /* --- releasing --- */
 
+static inline gboolean
+run_entry (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason reason, GError **error)
+{
+  gboolean ok;
+
+  if (entry->kind == BELAY_ENTRY_RESOURCE)
+    ok = close_resource (entry->what, reason, self->release_timeout, error);
+  else
+    ok = run_function (fiber, entry, reason, self->release_timeout, error);
+  if (G_UNLIKELY (!ok) && entry->site != NULL && !g_str_has_prefix ((*error)->message, entry->site))
+    g_prefix_error (error, "%s: ", entry->site);
+  return ok;
+}
+
 gboolean
 belay_entry_run (BelayScope *self, BelayFiber *fiber, BelayEntry *entry, BelayReason reason, GError **error)
 {
   GError *failure = NULL;
-  gboolean ok;
+  gboolean ok = run_entry (self, fiber, entry, reason, &failure);
 
-  if (entry->kind == BELAY_ENTRY_RESOURCE)
-    ok = close_resource (entry->what, reason, self->release_timeout, &failure);
-  else
-    ok = run_function (fiber, entry, reason, self->release_timeout, &failure);
-  if (ok)
-    return TRUE;
-  if (entry->site != NULL && !g_str_has_prefix (failure->message, entry->site))
-    g_prefix_error (&failure, "%s: ", entry->site);
-  g_propagate_error (error, failure);
-  return FALSE;
+  if (!ok)
+    g_propagate_error (error, failure);
+  return ok;
 }
 
 /* The newest is the closer's from here on. */
-static BelayEntry *
+static inline BelayEntry *
 take_newest (BelayScope *self, BelayFiber *fiber)
 {
   BelayEntry *entry;
@@ -481,7 +491,7 @@ belay_entries_release (BelayScope *self, BelayFiber *fiber, BelayReason reason)
     {
       GError *error = NULL;
 
-      if (!belay_entry_run (self, fiber, entry, reason, &error))
+      if (!run_entry (self, fiber, entry, reason, &error))
         belay_scope_add_error (self, error, belay_attached_take (fiber, error), entry->site);
       if (G_LIKELY (!self->handled))
         belay_entry_free (entry);
