@@ -68,6 +68,49 @@ leaves_a_resource (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A type of the program's own. */
+typedef struct
+{
+  BelayPlain base;
+} Own;
+
+static const BelayPlainClass own_class = BELAY_PLAIN_CLASS ("Own", NULL, g_free);
+static Own *held;
+
+static gpointer
+make_own (gpointer data, GError **error)
+{
+  return belay_plain_new (Own, &own_class);
+}
+
+static gboolean
+holds_its_own (gpointer data, GError **error)
+{
+  held = belay_await (belay_open (make_own, NULL), error); /* its own */
+  return held != NULL;
+}
+
+static gboolean
+forgets_its_own (gpointer data, GError **error)
+{
+  return holds_its_own (NULL, error) && belay_sleep (10, error) && belay_close (&held, error);
+}
+
+static gboolean
+careless_of_its_own (gpointer data, GError **error)
+{
+  belay_test_cancel_everywhere (forgets_its_own, NULL);
+  return TRUE;
+}
+
+static gboolean
+fails_softly (gpointer data, GError **error)
+{
+  if (belay_test_get_seed () == 3)
+    g_test_fail ();
+  return TRUE;
+}
+
 static gboolean
 leaves_an_error (gpointer data, GError **error)
 {
@@ -415,6 +458,9 @@ static const struct
   { { "/kit/planted/L2-wrong-order", "*\"a\" was released before one that is newer*" }, wrong_order },
   { { "/kit/planted/L1-not-released", "*\"a\" was not released*" }, not_released },
   { { "/kit/planted/leaves-a-resource", "*not released: \"forgotten\"*" }, leaves_a_resource },
+  { { "/kit/planted/L17-holds-its-own", "*still held: a Own from *test-kit.c:*" }, holds_its_own },
+  { { "/kit/planted/L17-careless-of-its-own", "*still held: a Own from *it had been cancelled at *" }, careless_of_its_own },
+  { { "/kit/planted/fails-softly", "*failed with seed 3; again with:*BELAY_TEST_SEED=3 *" }, fails_softly, TRUE },
   { { "/kit/planted/leaves-an-error", "*nobody was there to be told: *disk full*" }, leaves_an_error },
   { { "/kit/planted/leaves-external-work", "*external work has not ended*" }, leaves_external_work },
   { { "/kit/planted/loses-a-permit", "*the semaphore has 1 permits, and not 2*" }, loses_a_permit },
@@ -422,7 +468,8 @@ static const struct
   { { "/kit/planted/deadlocks", "*deadlock: *"
       "the fiber from *test-kit.c:* waits at *test-kit.c:* for a permit of a semaphore*"
       "the fiber from *test-kit.c:* waits at *test-kit.c:* for a permit of a semaphore*"
-      "the fiber from belay_run waits at *test-kit.c:* for the fiber from *test-kit.c:*" }, deadlocks },
+      "the fiber from belay_run waits at *test-kit.c:* for the fiber from *test-kit.c:*belay_external_begin*" },
+    deadlocks },
   { { "/kit/planted/joins-for-ever", "*deadlock: *the fiber from *test-kit.c:* for a future*"
       "the fiber from belay_run waits at *test-kit.c:* for the children of the scope from *test-kit.c:*: "
       "the fibers from *test-kit.c:*" }, joins_for_ever },

@@ -13,9 +13,11 @@
  *     return g_test_run ();
  *   }
  *
- * After each test nothing may be left: no release that is pending, no BelayTestResource that was not released, no error in
- * the sink, no timer, no external work. When nothing can ever happen any more, the test fails with a report of who waits for
- * whom, and from which line.
+ * After each test nothing may be left: no release that is pending, no BelayTestResource that was not released, nothing of any
+ * other kind that was acquired and is still held (as with BELAY_DEBUG=leaks: see belay_leaks_report()), no error in the sink,
+ * no timer, no external work. (A resource that its own constructor loses was never acquired by anybody:
+ * belay_test_assert_steady() finds that.) When nothing can ever happen any more, the test fails with a report of who waits for
+ * whom, and from which line. Whatever a thread of the program's own will end must be told by belay_external_begin().
  *
  * In the environment: BELAY_TEST_SEEDS, how many seeds an exploration tries (100, 20 under a sanitizer);
  * BELAY_TEST_FIRST_SEED, where it begins (1); BELAY_TEST_SEED, the only one that it tries.
@@ -68,7 +70,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_test_add_plain_func (const char *path, GTestFu
  * to choose, it takes from belay_test_chance().
  *
  * The run is a function of the seed alone, in this process or another, unless external work has a part in it: sockets,
- * GIO's threads, other loops. When it fails, be it by an assertion or a crash, the line that runs it again is printed, as in
+ * GIO's threads, GLib's own time-outs, other loops. When it fails, be it by an assertion, g_test_fail() or a crash, no other
+ * seed is tried, and the line that runs it again is printed, as in
  * `BELAY_TEST_SEED=17 ./test-cache -p /cache/two-at-once`.
  *
  * Suspends: never. Cancellation: none. Threads: the main thread, before g_test_run(). Errors: of @func: they fail the test.

@@ -264,6 +264,25 @@ tell (const Held *held, const char *how)
               held->owner != NULL ? held->owner : "(none)");
 }
 
+GStrv
+belay_leaks_list (void)
+{
+  g_autoptr (GStrvBuilder) lines = g_strv_builder_new ();
+  g_autoptr (GArray) all = NULL;
+
+  g_mutex_lock (&lock);
+  all = read_all ();
+  g_mutex_unlock (&lock);
+  for (guint i = 0; i < all->len; i++)
+    {
+      const Held *held = &g_array_index (all, Held, i);
+      g_autofree char *line = g_strdup_printf ("a %s from %s", held->name, held->site != NULL ? held->site : "?");
+
+      g_strv_builder_add (lines, line);
+    }
+  return g_strv_builder_end (lines);
+}
+
 static int
 older_first (gconstpointer a, gconstpointer b)
 {

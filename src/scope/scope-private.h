@@ -122,6 +122,8 @@ void        belay_leaks_hold       (gpointer resource, const char *site);
 void        belay_leaks_note       (gpointer held, const char *name, const char *site);
 /* Its release begins. */
 void        belay_leaks_forget     (gpointer held);
+/* (transfer full): what is held at this moment, "a BelayFile from file.c:42" each. */
+GStrv       belay_leaks_list       (void);
 void        belay_leaks_look       (void);
 void        belay_leaks_at_end     (void);
 

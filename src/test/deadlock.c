@@ -52,7 +52,8 @@ report (BelayContext *context)
   g_ptr_array_sort (lines, compare_lines);
   g_ptr_array_add (lines, NULL);
   text = g_strjoinv ("\n  ", (char **) lines->pdata);
-  belay_test_fail_at (NULL, "deadlock: nothing is ready, and no timer is armed\n  %s", text);
+  belay_test_fail_at (NULL, "deadlock: nothing is ready, and no timer is armed\n  %s\n"
+                      "(if another thread is to end this, say so before with belay_external_begin())", text);
 }
 
 static int

@@ -24,7 +24,7 @@ typedef struct
   guint       nth;     /* where the subject is stopped; 0: nowhere */
   guint       n;       /* checkpoints so far in this run */
   gboolean    stopped;
-  guint       pending; /* when it began: more must not be left */
+  BelayTestBefore before; /* when it began */
   BelayFiber *tester, *subject;
   BelayItem   item;    /* stops it */
 } Everywhere;
@@ -78,12 +78,12 @@ on_checkpoint (BelayFiber *fiber, const char *site, gpointer data)
 
 /* After each run: what is left must not be. */
 static void
-check_left (guint pending)
+check_left (const BelayTestBefore *before)
 {
   g_autofree char *left = NULL;
 
-  belay_test_settle_to (pending);
-  left = belay_test_find_left (pending);
+  belay_test_settle_to (before->pending);
+  left = belay_test_find_left (before);
   if (left != NULL)
     belay_test_fail_at (NULL, "%s", left);
 }
@@ -106,7 +106,7 @@ run_subject (Everywhere *self)
 
   self->subject = (BelayFiber *) future; /* a spawned fiber's record begins with its future */
   belay_await_ok (belay_future_ref (future), &error);
-  check_left (self->pending);
+  check_left (&self->before);
   return error;
 }
 
@@ -141,7 +141,7 @@ stop_everywhere (gpointer data, GError **error)
   belay_auto (BelayShield) shield = belay_shield ();
 
   self->tester = belay_fiber_self ();
-  self->pending = belay_get_n_pending ();
+  belay_test_look_before (&self->before);
   self->item.run = on_stop;
   for (int waiting = 0; waiting <= 1; waiting++)
     {
@@ -151,6 +151,7 @@ stop_everywhere (gpointer data, GError **error)
         self->nth++;
       while (run_stopped (self));
     }
+  belay_test_clear_before (&self->before);
   return TRUE;
 }
 
@@ -180,7 +181,7 @@ fail_everywhere (gpointer data, GError **error)
   Everywhere *self = data;
   belay_auto (BelayShield) shield = belay_shield ();
 
-  self->pending = belay_get_n_pending ();
+  belay_test_look_before (&self->before);
   do
     {
       g_autoptr (GError) failure = NULL;
@@ -198,6 +199,7 @@ fail_everywhere (gpointer data, GError **error)
       belay_story_set (BELAY_STORY_INJECTED, NULL);
     }
   while (self->n >= self->nth);
+  belay_test_clear_before (&self->before);
   return TRUE;
 }
 

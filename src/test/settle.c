@@ -60,17 +60,55 @@ add (GString **text, const char *format, ...)
   va_end (args);
 }
 
-char *
-belay_test_find_left (guint pending)
+void
+belay_test_look_before (BelayTestBefore *before)
 {
-  g_autofree char *resources = belay_test_resources_left ();
+  before->pending = belay_get_n_pending ();
+  before->held = belay_leaks_list ();
+}
+
+void
+belay_test_clear_before (BelayTestBefore *before)
+{
+  g_clear_pointer (&before->held, g_strfreev);
+}
+
+/* (transfer full) (nullable): what is held that was not. */
+static char *
+find_held (const BelayTestBefore *before)
+{
+  g_auto (GStrv) now = belay_leaks_list ();
+  g_autoptr (GPtrArray) known = g_ptr_array_new ();
+  GString *text = NULL;
+
+  for (guint i = 0; before->held[i] != NULL; i++)
+    g_ptr_array_add (known, before->held[i]);
+  for (guint i = 0; now[i] != NULL; i++)
+    {
+      guint place;
+
+      if (g_ptr_array_find_with_equal_func (known, now[i], g_str_equal, &place))
+        g_ptr_array_remove_index (known, place);
+      else
+        add (&text, "%s", now[i]);
+    }
+  return text != NULL ? g_string_free (text, FALSE) : NULL;
+}
+
+/* Resources of the kit's are named as the test knows them; any other by its type and the line that acquired it. */
+char *
+belay_test_find_left (const BelayTestBefore *before)
+{
+  g_autofree char *resources = belay_test_resources_left (), *held = find_held (before);
   BelayContext *context = belay_context_get_for_main (NULL);
   GString *text = NULL;
 
-  if (belay_get_n_pending () > pending)
-    add (&text, "%u releases or detached jobs are pending", belay_get_n_pending () - pending);
+  if (belay_get_n_pending () > before->pending)
+    add (&text, "%u releases or detached jobs are pending", belay_get_n_pending () - before->pending);
   if (resources != NULL)
     add (&text, "not released: %s", resources);
+  if (held != NULL)
+    add (&text, "still held: %s", held);
   if (belay_clock_is_held ())
     add (&text, "external work has not ended: belay_external_end() was called less often than belay_external_begin()");
   if (!belay_in_fiber () && context->n_timers > 0)

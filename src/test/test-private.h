@@ -30,8 +30,16 @@ char    *belay_test_resources_left  (void);
 /* --- settle.c --- */
 /* In a fiber: until no more than @pending releases and detached jobs are left. FALSE: they do not end. */
 gboolean belay_test_settle_to  (guint pending);
+/* What there is when something begins: more must not be left when it has ended. */
+typedef struct
+{
+  guint pending;
+  GStrv held;
+} BelayTestBefore;
+void     belay_test_look_before  (BelayTestBefore *before);
+void     belay_test_clear_before (BelayTestBefore *before);
 /* (transfer full) (nullable): what is left that must not be, but for errors in the sink. */
-char    *belay_test_find_left  (guint pending);
+char    *belay_test_find_left  (const BelayTestBefore *before);
 /* As a fiber: here, or in a belay_run() of its own. */
 void     belay_test_in_fiber   (BelayFunc func, gpointer data);
 

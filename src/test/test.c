@@ -49,6 +49,7 @@ belay_test_init (int *argc, char ***argv)
   belay_clock_start (BEGINNING);
   belay_test_inject_begin ();
   belay_story_init ();
+  belay_unusual |= BELAY_UNUSUAL_LEAKS; /* what a test still holds at its end is found by that */
 }
 
 guint
@@ -131,7 +132,8 @@ run_program (Test *test)
   int status = belay_run (run_body, &run);
 
   if (run.error != NULL)
-    belay_test_fail_at (NULL, "the test failed: %s", run.error->message);
+    belay_test_fail_at (NULL, "the test failed: %s (%s, %d)", run.error->message, g_quark_to_string (run.error->domain),
+                        run.error->code);
   if (status != 0)
     belay_test_fail_at (NULL, "the program of the test ended with status %d", status);
 }
@@ -140,23 +142,29 @@ static void
 run_once (Test *test, guint new_seed)
 {
   g_autofree char *left = NULL, *sunk = NULL;
+  BelayTestBefore before;
 
   if (new_seed != 0)
     belay_story_set (BELAY_STORY_REPLAY, "failed with seed %u; again with:\n  BELAY_TEST_SEED=%u %s -p %s", new_seed, new_seed,
                      program, g_test_get_path ());
+  belay_test_look_before (&before);
+  before.pending = 0;
   begin (new_seed);
   if (test->plain != NULL)
     test->plain ();
   else
     run_program (test);
   belay_test_settle ();
-  left = belay_test_find_left (0);
+  left = belay_test_find_left (&before);
+  belay_test_clear_before (&before);
   if (left != NULL)
     belay_test_fail_at (NULL, "%s", left);
   sunk = belay_test_take_sunk ();
   if (*sunk != '\0')
     belay_test_fail_at (NULL, "nobody was there to be told: %s", sunk);
   g_test_assert_expected_messages ();
+  if (g_test_failed ()) /* by g_test_fail(), which ends nothing */
+    belay_story_print ();
   end ();
 }
 
@@ -185,7 +193,7 @@ run_test (gconstpointer data)
       first = only;
       n = 1;
     }
-  for (guint i = 0; i < n; i++)
+  for (guint i = 0; i < n && !g_test_failed (); i++)
     run_once (test, MAX (first, 1) + i);
 }
 
