@@ -467,7 +467,7 @@ main (int argc, char **argv)
   thing_add_plain_test ("/errors/none", test_empty);
   thing_add_test ("/errors/what-was-given-out-does-not-change", test_immutable);
   thing_add_test ("/errors/L9-body-first-releases-in-order-with-sites", test_body_first);
-  thing_add_test ("/errors/L9-passed-on-through-fibers", test_passed_on);
+  thing_add_test ("/errors/L9-rule-12-passed-on-through-fibers", test_passed_on);
   thing_add_test ("/errors/L9-dealt-with", test_dealt_with);
   thing_add_test ("/errors/L9-a-release-has-its-own", test_levels);
   thing_add_test ("/errors/L17-unseen-to-the-sink-once", test_unseen);
@@ -475,8 +475,8 @@ main (int argc, char **argv)
   thing_add_test ("/errors/L10-cancellation-first", test_cancelled_first);
   thing_add_test ("/errors/L25-body-error-with-the-time-out", test_deadline);
   thing_add_test ("/errors/L9-commit-and-close-fail", test_commit);
-  thing_add_test ("/errors/L9-check", test_check);
-  thing_add_test ("/errors/L9-success-with-a-release-that-failed", test_value_but_stuck);
+  thing_add_test ("/errors/L9-rule-2-check", test_check);
+  thing_add_test ("/errors/L9-rule-2-success-with-a-release-that-failed", test_value_but_stuck);
   thing_add_test ("/errors/L27-one-shape-for-all-counts", test_group);
   thing_add_test ("/errors/L9-scope-in-scope", test_scope_in_scope);
   thing_add_test ("/errors/L30-any-gives-all", test_any);

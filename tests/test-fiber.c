@@ -1865,7 +1865,7 @@ clocks (void)
     {
       g_autofree char *old = g_strdup (g_getenv ("BELAY_DEBUG"));
       g_setenv ("BELAY_DEBUG", "", TRUE);
-      g_test_trap_subprocess ("/fiber/clocks/subprocess", 0, G_TEST_SUBPROCESS_DEFAULT);
+      g_test_trap_subprocess ("/fiber/rule-15-clocks/subprocess", 0, G_TEST_SUBPROCESS_DEFAULT);
       g_test_trap_assert_passed ();
       g_setenv ("BELAY_DEBUG", old, TRUE);
     }
@@ -1987,7 +1987,7 @@ main (int argc, char **argv)
   test_add_fiber ("/fiber/await-takes", await_takes);
   test_add_fiber ("/fiber/await-fails", await_fails);
   test_add_fiber ("/fiber/1000-await-one", many_await_one);
-  g_test_add_func ("/fiber/outside-a-fiber", outside_a_fiber);
+  g_test_add_func ("/fiber/rule-13-outside-a-fiber", outside_a_fiber);
   test_add_fiber ("/fiber/misuse-of-await", await_nothing);
   test_add_fiber ("/fiber/take-turns", turns);
   test_add_fiber ("/fiber/sleeps", sleeps);
@@ -2035,7 +2035,7 @@ main (int argc, char **argv)
   test_add_fiber ("/fiber/errno-over-guards", errno_over_guards);
   test_add_fiber ("/fiber/no-wait-in-a-notification-or-on-cancel", never_in_the_middle);
   test_add_fiber ("/fiber/main-loop-in-on-cancel", loop_in_the_middle);
-  g_test_add_func ("/fiber/clocks", clocks);
-  g_test_add_func ("/fiber/clocks/subprocess", real_clock_subprocess);
+  g_test_add_func ("/fiber/rule-15-clocks", clocks);
+  g_test_add_func ("/fiber/rule-15-clocks/subprocess", real_clock_subprocess);
   return g_test_run ();
 }

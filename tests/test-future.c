@@ -1248,8 +1248,8 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/future/known-from-the-start", known_from_the_start);
   g_test_add_func ("/future/null-is-a-value-only-where-it-can-be", null_value);
-  g_test_add_func ("/future/pointer-is-taken-once", pointer_is_taken_once);
-  g_test_add_func ("/future/objects-and-boxed-by-reference", objects_and_boxed_by_reference);
+  g_test_add_func ("/future/rule-3-pointer-is-taken-once", pointer_is_taken_once);
+  g_test_add_func ("/future/rule-3-objects-and-boxed-by-reference", objects_and_boxed_by_reference);
   g_test_add_func ("/future/L18-completes-once", completes_once);
   g_test_add_func ("/future/L18-no-lock-over-a-destroy-function", no_lock_over_destroy);
   g_test_add_func ("/future/value-without-a-reader-is-freed-once", value_without_reader);

@@ -1737,7 +1737,7 @@ main (int argc, char **argv)
   test_add_fiber ("/http/no-descriptor-left-is-said", test_no_descriptor);
   test_add_fiber ("/http/a-body-is-never-larger-than-allowed", test_too_large);
   test_add_fiber ("/http/H10-a-timeout-says-what-it-was-at-and-drops-the-connection", test_timeout);
-  g_test_add_func ("/http/a-virtual-clock-stands-still-for-transfers", test_virtual_clock);
+  g_test_add_func ("/http/rule-15-a-virtual-clock-stands-still-for-transfers", test_virtual_clock);
   test_add_fiber ("/http/the-callers-deadline-drops-the-transfer", test_deadline);
   test_add_fiber ("/http/cancelling-drops-only-what-was-cancelled", test_cancel);
   test_add_fiber ("/http/a-dropped-future-drops-only-its-transfer", test_drop);

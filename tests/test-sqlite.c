@@ -2004,7 +2004,7 @@ main (int argc, char **argv)
   test_add_fiber ("/sqlite/L46-gives-up-waiting", gives_up_waiting);
   test_add_fiber ("/sqlite/L46-waiting-holds-no-worker", waiting_holds_no_worker);
   test_add_fiber ("/sqlite/L46-wait-is-cancelled", wait_is_cancelled);
-  g_test_add_func ("/sqlite/L46-a-virtual-clock-stands-still-for-the-wait", virtual_clock);
+  g_test_add_func ("/sqlite/L46-rule-15-a-virtual-clock-stands-still-for-the-wait", virtual_clock);
   test_add_fiber ("/sqlite/L46-loop-ends-while-waiting", loop_ends_while_waiting);
   test_add_fiber ("/sqlite/L46-plain-thread-waits", plain_thread_waits);
   test_add_fiber ("/sqlite/F25-L47-cancel-stops-one-statement", cancel_stops_one_statement);

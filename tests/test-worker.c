@@ -1013,8 +1013,8 @@ main (int argc, char **argv)
   belay_set_sink (count_sink, NULL);
   main_thread = g_thread_self ();
   test_add_fiber ("/worker/E01-results", results);
-  test_add_fiber ("/worker/misuse", misuse);
-  test_add_fiber ("/worker/no-fiber-on-a-worker", no_fiber_on_a_worker);
+  test_add_fiber ("/worker/rule-13-misuse", misuse);
+  test_add_fiber ("/worker/rule-13-no-fiber-on-a-worker", no_fiber_on_a_worker);
   test_add_fiber ("/worker/L22-borrowed-memory", borrowed_memory);
   test_add_fiber ("/worker/L22-borrowed-and-combined", borrowed_and_combined);
   test_add_fiber ("/worker/L22-borrowed-by-a-chain", borrowed_by_a_chain);

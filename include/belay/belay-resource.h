@@ -108,6 +108,18 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_close_start (gpointer variable) BELAY_
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_resource_future (gpointer resource) BELAY_USE_RESULT;
 
 /**
+ * belay_resource_drop:
+ * @resource: (transfer full) (nullable): a resource
+ *
+ * Releases it soon, without a wait, as a guard does that is left outside of a fiber. A #GDestroyNotify, for those who are to
+ * be given one: the value of a job on a worker whose waiter has gone, an element of a #GPtrArray.
+ *
+ * Suspends: never. Cancellation: the release is shielded. Threads: any; it runs on the caller's thread-default context, or,
+ * where nobody iterates that, is a forced close in the end. Errors: those of the close, to the sink.
+ */
+BELAY_AVAILABLE_IN_1_0 void belay_resource_drop (gpointer resource);
+
+/**
  * belay_open:
  * @func: makes the resource; runs in a fiber of its own and may wait
  * @data: handed to @func; it must live until the future is known

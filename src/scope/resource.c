@@ -213,7 +213,7 @@ belay_resource_schedule (BelayContext *context, gpointer resource, const char *s
 void
 belay_resource_drop (gpointer resource)
 {
-  if (belay_forked ())
+  if (resource == NULL || belay_forked ())
     return;
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
     {

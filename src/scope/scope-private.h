@@ -103,8 +103,7 @@ void        belay_resource_abandon (gpointer resource);
 /* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. */
 void        belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason,
                                          const char *site);
-void        belay_resource_drop    (gpointer resource);
-/* The same for what was left without a word. belay_resource_drop() does so as a GDestroyNotify. */
+/* The same for what was left without a word. */
 void        belay_resource_schedule (BelayContext *context, gpointer resource, const char *site);
 
 /* --- describe.c --- */
