@@ -172,6 +172,21 @@ on_activate_too_late (GApplication *app, gpointer data)
   belay_application_spawn (app, serve_nothing, g_strdup ("data"), g_free); /* the startup is not over */
 }
 
+/* As another process does: at a moment of its own choosing. */
+static gboolean
+activate_again (gpointer app)
+{
+  say ("again ");
+  g_application_activate (app);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+activate_soon (GApplication *app, gpointer milliseconds)
+{
+  g_timeout_add (GPOINTER_TO_UINT (milliseconds), activate_again, app);
+}
+
 static gpointer
 work_on (gpointer data, GError **error)
 {
@@ -258,6 +273,18 @@ scenario (const char *name, int argc, char **argv)
       app = application_new (G_APPLICATION_DEFAULT_FLAGS);
       g_signal_connect (app, "activate", G_CALLBACK (on_activate), serve_nothing);
       return belay_application_run (app, argc, argv, NULL);
+    }
+  if (g_str_has_prefix (name, "app-calls-"))
+    {
+      static const Spec a = { "a", 300 }, slow_stop_a = { "a", 0, 300, FALSE };
+      gboolean starts = g_str_has_prefix (name, "app-calls-in-start");
+
+      app = application_new (G_APPLICATION_DEFAULT_FLAGS);
+      life = life_new (starts ? &a : &slow_stop_a, g_str_has_suffix (name, "-fails") ? &failing_b : &quick_b);
+      g_signal_connect (app, starts ? "startup" : "shutdown", G_CALLBACK (activate_soon), GUINT_TO_POINTER (50));
+      g_signal_connect (app, starts ? "startup" : "shutdown", G_CALLBACK (activate_soon), GUINT_TO_POINTER (100));
+      g_signal_connect (app, "activate", G_CALLBACK (on_activate), serve_nothing);
+      return belay_application_run (app, argc, argv, life);
     }
   if (g_str_equal (name, "app-spawn-too-early"))
     {
@@ -392,6 +419,15 @@ test_application_fails (void)
   check ("app-spawn-too-early", NULL, NULL, 0, "activate activate", "not between its startup and its shutdown");
 }
 
+/* Those that come while it starts wait; while it stops, or when it did not start, they come to nothing. */
+static void
+test_application_calls (void)
+{
+  check ("app-calls-in-start", NULL, NULL, 0, "again again +a +b activate activate activate serve serve serve -b -a", NULL);
+  check ("app-calls-in-start-that-fails", NULL, NULL, 1, "again again +a -a:error", "test-application: the part \"b\" (");
+  check ("app-calls-in-stop", NULL, NULL, 0, "+a +b activate serve -b -a again again", NULL);
+}
+
 /* What only prints its help starts nothing. */
 static void
 test_application_help (void)
@@ -443,6 +479,7 @@ main (int argc, char **argv)
   g_test_add_func ("/application/L49-signals-while-stopping", test_signal_while_stopping);
   g_test_add_func ("/application/L49-GApplication", test_application);
   g_test_add_func ("/application/L49-GApplication-that-fails", test_application_fails);
+  g_test_add_func ("/application/L49-calls-of-a-GApplication-wait-for-its-parts", test_application_calls);
   g_test_add_func ("/application/GApplication-that-prints-its-help", test_application_help);
   g_test_add_func ("/application/L49-signals-to-a-GApplication", test_application_signals);
   g_test_add_func ("/application/L50-drain-of-a-GApplication", test_application_undrained);

@@ -211,6 +211,9 @@ test_run_is_refused (void)
       g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "belay_run: this process was forked*");
       must (belay_run (do_nothing, NULL) == 1);
       g_test_assert_expected_messages ();
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "belay_application_run: this process was forked*");
+      must (belay_application_run (g_application_new (NULL, G_APPLICATION_NON_UNIQUE), 0, NULL, NULL) == 1);
+      g_test_assert_expected_messages ();
       _exit (0);
     }
   wait_for (child);

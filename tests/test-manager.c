@@ -902,7 +902,7 @@ static gboolean
 test_swallow_refused (gpointer data, GError **error)
 {
   Outcome way = { TRUE };
-  g_autoptr (GError) cancelled = thing_outcome (swallow_cancelled, &way), late = NULL, left = NULL;
+  g_autoptr (GError) cancelled = thing_outcome (swallow_cancelled, &way), late = NULL;
 
   g_assert_error (cancelled, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_assert_true (way.refused);

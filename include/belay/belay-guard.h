@@ -121,7 +121,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_release (gpointer variable);
  *
  * Takes the failures that the innermost scope has so far: those of guards that were left in it, and of its children
  * (belay_scope_spawn(), and belay_spawn() when nobody holds the future; their failure has cancelled the scope, and that
- * stays so). The message of the first says how many more there are; those go to the sink. When @error is set already
+ * stays so). The message of the first says how many more there are; those are attached (belay_attached_errors()), and go
+ * on with the error when the fiber fails with it. When @error is set already
  * the body's own error stays on top: nothing is taken, and the scope's end reports the rest.
  *
  * Suspends: never. Cancellation: none; it is no checkpoint. Threads: in a fiber; elsewhere it is %TRUE. Errors: the
