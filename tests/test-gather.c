@@ -501,6 +501,41 @@ test_retry_dropped (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- all of them, stopped everywhere --- */
+
+static gpointer
+sleep_and_make (gpointer item, gpointer data, GError **error)
+{
+  return belay_sleep (GPOINTER_TO_INT (item), error) ? g_strdup ("made") : NULL;
+}
+
+static BelayFuture *
+step_or_fail (guint n, gpointer data)
+{
+  GError *error = NULL;
+
+  return belay_test_step ("attempt", &error) ? belay_future_delay (5) : belay_future_new_error (error);
+}
+
+static gboolean
+gather_and_retry (gpointer data, GError **error)
+{
+  gpointer items[] = { GINT_TO_POINTER (7), GINT_TO_POINTER (1), GINT_TO_POINTER (3) };
+  g_autoptr (GPtrArray) all = belay_await (belay_gather (items, 3, 2, sleep_and_make, NULL, g_free), error);
+
+  return all != NULL && belay_await_ok (belay_retry (step_or_fail, NULL, 2, 10, 2.0, 100, NULL), error);
+}
+
+static gboolean
+test_everywhere (gpointer data, GError **error)
+{
+  g_assert_cmpuint (belay_test_cancel_everywhere (gather_and_retry, NULL), >, 10);
+  g_assert_cmpuint (belay_test_expire_everywhere (gather_and_retry, NULL), >, 10); /* nor is the sink told */
+  g_assert_cmpuint (belay_test_fail_everywhere (gather_and_retry, NULL), ==, 1);
+  belay_test_assert_steady (gather_and_retry, NULL);
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -524,5 +559,6 @@ main (int argc, char **argv)
   thing_add_test ("/retry/L24-outer-deadline-ends-it", test_retry_deadline);
   thing_add_test ("/retry/L10-cancelled", test_retry_cancelled);
   thing_add_test ("/retry/dropped", test_retry_dropped);
+  thing_add_test ("/gather/L9-L21-stopped-everywhere", test_everywhere);
   return g_test_run ();
 }
