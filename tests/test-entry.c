@@ -310,7 +310,7 @@ test_move (gpointer data, GError **error)
   g_autoptr (GError) closed = NULL;
   BelayScope *from = belay_scope_new (), *to = belay_scope_new (), *third = belay_scope_new ();
   g_autoptr (BelayScope) kept = belay_scope_ref (third);
-  g_autoptr (BelayEntry) a = belay_scope_push (from, thing_new ("a"), error);
+  g_autoptr (BelayEntry) a G_GNUC_UNUSED = belay_scope_push (from, thing_new ("a"), error);
   g_autoptr (BelayEntry) b = belay_scope_push (from, thing_new ("b"), error);
   g_autoptr (BelayEntry) c = belay_scope_push (from, thing_new ("c"), error);
 
@@ -439,6 +439,28 @@ test_validation (gpointer data, GError **error)
   return belay_scope_close (&scope, error);
 }
 
+/* A scope that another one owns cannot be given to itself, where nobody would close it. */
+static gboolean
+test_into_itself (gpointer data, GError **error)
+{
+  BelayScope *outer = belay_scope_new (), *inner = belay_scope_new ();
+  g_autoptr (BelayEntry) a = belay_scope_push (outer, thing_new ("a"), error);
+  g_autoptr (BelayEntry) entry = belay_scope_push (outer, inner, error);
+  g_autoptr (GError) one = NULL, all = NULL;
+
+  expect_critical ("belay_entry_move: a scope cannot own itself");
+  g_assert_false (belay_entry_move (entry, inner, &one));
+  g_assert_error (one, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  expect_critical ("belay_scope_move_all: a scope cannot own itself");
+  g_assert_false (belay_scope_move_all (outer, inner, &all));
+  g_assert_error (all, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  g_assert_true (belay_entry_is_armed (a) && belay_entry_is_armed (entry));
+  g_assert_true (belay_scope_adopt (inner, thing_new ("b"), error));
+  g_assert_true (belay_scope_close (&outer, error));
+  assert_log ("+a +b -b -a");
+  return TRUE;
+}
+
 /* A function is needed when it is registered, not at the exit. */
 static gboolean
 test_missing_function (gpointer data, GError **error)
@@ -504,12 +526,40 @@ test_from_plain_thread (gpointer data, GError **error)
   return TRUE;
 }
 
+/*
+ * While the scope releases, in the middle of its newest release, another thread releases the next one early: what is older
+ * waits for that, though it has only been scheduled.
+ */
+static gboolean
+release_meanwhile (gpointer data, GError **error)
+{
+  return g_thread_join (g_thread_new ("plain", release_on_thread, data)) != NULL;
+}
+
+static gboolean
+test_close_meets_early_from_afar (gpointer data, GError **error)
+{
+  BelayScope *scope = belay_scope_new ();
+  Thing *newest = thing_new ("c");
+  g_autoptr (BelayEntry) next = NULL;
+
+  g_assert_true (belay_scope_adopt (scope, thing_new ("a"), error));
+  next = belay_scope_push (scope, thing_new_slow ("b", 20), error);
+  newest->on_close = release_meanwhile;
+  newest->data = next;
+  g_assert_true (belay_scope_adopt (scope, newest, error));
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("+c +a +b -c -b b. -a");
+  return TRUE;
+}
+
 /* Released, stolen and moved by several threads while the scopes close: each goes once. */
 #define N_THINGS 400
+#define N_SCOPES 3 /* of two, whoever has the lock of one stops all moves */
 
 typedef struct
 {
-  BelayScope *scopes[2];
+  BelayScope *scopes[N_SCOPES];
   BelayEntry *entries[N_THINGS];
   int         stolen;
 } Tussle;
@@ -540,10 +590,10 @@ tussle (gpointer data)
             belay_release (&thing);
           break;
         case 2:
-          belay_scope_move_all (self->scopes[chance >> 8 & 1], self->scopes[~chance >> 8 & 1], NULL);
+          belay_scope_move_all (self->scopes[(chance >> 8) % N_SCOPES], self->scopes[(chance >> 16) % N_SCOPES], NULL);
           break;
         default:
-          belay_entry_move (entry, self->scopes[chance >> 7 & 1], NULL);
+          belay_entry_move (entry, self->scopes[(chance >> 7) % N_SCOPES], NULL);
         }
       belay_entry_unref (entry);
     }
@@ -556,23 +606,23 @@ test_tussle (gpointer data, GError **error)
   for (guint round = 0; round < 3; round++)
     {
       Tussle self = { .stolen = 0 };
-      BelayScope *scopes[2];
+      BelayScope *scopes[N_SCOPES];
       GThread *threads[2];
 
-      for (guint i = 0; i < 2; i++)
+      for (guint i = 0; i < N_SCOPES; i++)
         {
           scopes[i] = belay_scope_new ();
           self.scopes[i] = belay_scope_ref (scopes[i]);
         }
       for (guint i = 0; i < N_THINGS; i++)
-        self.entries[i] = belay_scope_push (scopes[i % 2], thing_new ("t"), error);
+        self.entries[i] = belay_scope_push (scopes[i % N_SCOPES], thing_new ("t"), error);
       for (guint i = 0; i < 2; i++)
         threads[i] = g_thread_new ("tussle", tussle, &self);
       for (guint i = 0; i < round * 20; i++)
         if (!belay_yield (error))
           return FALSE;
-      g_assert_true (belay_scope_close (&scopes[0], error));
-      g_assert_true (belay_scope_close (&scopes[1], error));
+      for (guint i = 0; i < N_SCOPES; i++)
+        g_assert_true (belay_scope_close (&scopes[i], error));
       for (guint i = 0; i < 2; i++)
         g_thread_join (threads[i]);
       for (guint i = 0; i < N_THINGS; i++)
@@ -580,7 +630,7 @@ test_tussle (gpointer data, GError **error)
           g_assert_false (belay_entry_is_armed (self.entries[i]));
           belay_entry_unref (self.entries[i]);
         }
-      for (guint i = 0; i < 2; i++)
+      for (guint i = 0; i < N_SCOPES; i++)
         belay_scope_unref (self.scopes[i]);
       thing_clear_log ();
     }
@@ -741,8 +791,10 @@ main (int argc, char **argv)
   thing_add_test ("/entry/L14-guard-moved-or-still-armed", test_move_guard);
   thing_add_test ("/entry/L13-wrong-owner-is-refused-when-given", test_validation);
   thing_add_test ("/entry/L13-missing-function", test_missing_function);
+  thing_add_test ("/entry/L13-nothing-is-moved-into-itself", test_into_itself);
   thing_add_test ("/entry/L14-from-another-loop", test_from_other_loop);
   thing_add_test ("/entry/L14-from-a-plain-thread", test_from_plain_thread);
+  thing_add_test ("/entry/L2-close-meets-an-early-release-from-a-thread", test_close_meets_early_from_afar);
   thing_add_test ("/entry/L1-L14-threads-and-closes", test_tussle);
   thing_add_plain_test ("/entry/L15-home-ends", test_home_ends);
   thing_add_test ("/scope/L16-many-releases-on-a-small-stack", test_many);

@@ -50,7 +50,6 @@ static gboolean
 test_guards (gpointer data, GError **error)
 {
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
-  g_autofree char *log = NULL;
   pid_t child = fork_with_guards (semaphore);
 
   if (child == 0)

@@ -48,6 +48,78 @@ test_in_order (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Another thread cancels it, at whatever instant: there is a result for each item, or none at all. */
+#define N_ITEMS 20000 /* so many that it takes a while to begin */
+
+typedef struct
+{
+  BelayScope *target; /* atomic: to be cancelled, after a while */
+  int         pause, quit;
+  gpointer    items[N_ITEMS];
+} Canceller;
+
+static gpointer
+cancel_at_any_instant (gpointer data)
+{
+  Canceller *self = data;
+
+  while (!g_atomic_int_get (&self->quit))
+    {
+      BelayScope *scope = g_atomic_pointer_get (&self->target);
+
+      if (scope == NULL)
+        continue;
+      for (int i = 0; i < self->pause; i++)
+        g_atomic_int_get (&self->quit);
+      belay_scope_cancel (scope, "enough");
+      g_atomic_pointer_set (&self->target, NULL);
+    }
+  return NULL;
+}
+
+static gpointer
+map_to_itself (gpointer item, gpointer data, GError **error)
+{
+  return item;
+}
+
+static gboolean
+gather_cancelled (gpointer data, GError **error)
+{
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  Canceller *canceller = data;
+  g_autoptr (GPtrArray) results = NULL;
+
+  canceller->pause = g_random_int_range (0, 20000);
+  g_atomic_pointer_set (&canceller->target, scope);
+  results = belay_await (belay_gather (canceller->items, N_ITEMS, 2, map_to_itself, NULL, NULL), NULL);
+  for (guint i = 0; results != NULL && i < N_ITEMS; i++)
+    g_assert_true (results->pdata[i] == canceller->items[i]);
+  while (g_atomic_pointer_get (&canceller->target) != NULL)
+    g_thread_yield ();
+  return TRUE;
+}
+
+static gboolean
+test_cancelled_by_thread (gpointer data, GError **error)
+{
+  g_autofree Canceller *canceller = g_new0 (Canceller, 1);
+  GThread *thread;
+
+  for (guint i = 0; i < N_ITEMS; i++)
+    canceller->items[i] = canceller;
+  thread = g_thread_new ("canceller", cancel_at_any_instant, canceller);
+  for (guint i = 0; i < (SANITIZED ? 100 : 500); i++)
+    {
+      g_autoptr (GError) failure = thing_outcome (gather_cancelled, canceller);
+
+      g_assert_true (failure == NULL || g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED));
+    }
+  g_atomic_int_set (&canceller->quit, TRUE);
+  g_thread_join (thread);
+  return TRUE;
+}
+
 static gboolean
 test_none (gpointer data, GError **error)
 {
@@ -438,6 +510,7 @@ main (int argc, char **argv)
   thing_add_test ("/gather/L27-first-failure-cancels-the-others", test_first_failure);
   thing_add_test ("/gather/L9-all-errors", test_all_errors);
   thing_add_test ("/gather/L22-cancelled-waits-for-all", test_cancelled);
+  thing_add_test ("/gather/L21-cancelled-by-a-thread-at-any-instant", test_cancelled_by_thread);
   thing_add_test ("/gather/L22-timed-out-waits-for-all", test_timed_out);
   thing_add_test ("/gather/L26-dropped", test_dropped);
   thing_add_test ("/completions/in-the-order-of-completion", test_completions);

@@ -130,7 +130,8 @@ BELAY_AVAILABLE_IN_1_0 gboolean    belay_entry_disarm     (BelayEntry *entry, GE
  */
 BELAY_AVAILABLE_IN_1_0 gboolean    belay_entry_move       (BelayEntry *entry, BelayScope *to, GError **error);
 
-/* The same for all that @from is to release: they keep their order. Nothing of @from is moved when either is closing. */
+/* The same for all that @from is to release: they keep their order. Nothing of @from is moved when either is closing, or
+ * when @to is among it, which is %BELAY_ERROR_MISUSE. */
 BELAY_AVAILABLE_IN_1_0 gboolean    belay_scope_move_all   (BelayScope *from, BelayScope *to, GError **error);
 
 /**

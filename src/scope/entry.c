@@ -465,6 +465,7 @@ static inline BelayEntry *
 take_newest (BelayScope *self, BelayFiber *fiber)
 {
   BelayEntry *entry;
+  gboolean joined;
 
   if (G_LIKELY (!self->handled))
     {
@@ -473,12 +474,18 @@ take_newest (BelayScope *self, BelayFiber *fiber)
         self->entries = entry->next;
       return entry;
     }
-  belay_early_join (self, fiber);
-  belay_spin_lock (&self->lock);
-  entry = self->entries;
-  if (entry != NULL)
-    belay_entry_unlink (self, entry);
-  belay_spin_unlock (&self->lock);
+  do
+    {
+      gboolean in_time = belay_early_join (self, fiber);
+
+      belay_spin_lock (&self->lock);
+      joined = !in_time || !belay_early_has_any (self); /* another thread may just have taken one */
+      entry = joined ? self->entries : NULL;
+      if (entry != NULL)
+        belay_entry_unlink (self, entry);
+      belay_spin_unlock (&self->lock);
+    }
+  while (!joined);
   return entry;
 }
 

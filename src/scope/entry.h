@@ -25,7 +25,7 @@ G_STATIC_ASSERT (sizeof (BelayEntry) <= 64); /* the smallest size of pieces, see
 /* A release that is under way before its scope's is. In the memory of whoever does it. */
 struct _BelayEarly
 {
-  BelayEarly *prev, *next; /* the scope's lock */
+  BelayEarly *prev, *next;
   BelayFiber *fiber;
   BelayLimit *outside;     /* its innermost when the release began; compared, not followed */
 };
@@ -44,5 +44,10 @@ void        belay_entry_abandon  (BelayScope *scope, BelayEntry *entry);
 /* --- handle.c --- */
 /* Under the scope's lock: one handle more. */
 void        belay_entry_add_handle (BelayScope *scope, BelayEntry *entry);
-/* By the closer, while it releases: waits for what is being released early. */
-void        belay_early_join     (BelayScope *scope, BelayFiber *fiber);
+/* By the closer, while it releases: waits for what is being released early. FALSE: the release around it is out of time. */
+gboolean    belay_early_join     (BelayScope *scope, BelayFiber *fiber);
+static inline gboolean
+belay_early_has_any (BelayScope *scope)
+{
+  return atomic_load_explicit (&scope->n_early, memory_order_relaxed) != 0;
+}

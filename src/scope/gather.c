@@ -64,8 +64,9 @@ gather (gpointer data, GError **error)
   self->results = g_new0 (gpointer, self->n);
   for (guint i = 0; i < n_fibers; i++)
     if (!belay_scope_spawn (group, take_items, self, NULL))
-      break; /* it is cancelled, as its close will say */
-  ok = belay_scope_close (&group, error);
+      break; /* all of this is cancelled */
+  ok = belay_scope_close (&group, error) &&
+       (self->next == self->n || belay_checkpoint (error)); /* where none was spawned, no member's end says so */
   if (!ok)
     {
       for (guint i = 0; i < self->n && self->destroy != NULL; i++)

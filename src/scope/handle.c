@@ -7,7 +7,8 @@
  * the list, under the scope's lock, is the only one who has it: the closer, an early release, a steal or a move.
  *
  * An *early* release runs in the fiber that asks for it when that is at the scope's home; else in a detached one there.
- * It counts as a child of the scope's, so no close ends before it; and the closer releases no older entry meanwhile.
+ * From when its entry is taken off, it counts as a child of the scope's, so no close ends before it; and the closer
+ * releases no older entry meanwhile.
  *
  * Where an entry is, `scope`, changes when it is moved. So whoever has a handle only reads that under the entry's own
  * lock, takes a reference, locks the scope, and looks again. Locks are taken in this order: scopes by their address, then
@@ -40,6 +41,18 @@ ref_scope (BelayEntry *self)
   return scope;
 }
 
+/* Under the lock of @scope: whether it is in that, and so stays there. Those who move it elsewhere have other locks. */
+static gboolean
+is_in (BelayEntry *self, BelayScope *scope)
+{
+  gboolean is;
+
+  belay_spin_lock (&self->lock);
+  is = self->scope == scope;
+  belay_spin_unlock (&self->lock);
+  return is;
+}
+
 /* The scope that it is or was in: a reference, and its lock. */
 static BelayScope *
 lock_scope (BelayEntry *self)
@@ -49,7 +62,7 @@ lock_scope (BelayEntry *self)
       BelayScope *scope = ref_scope (self);
 
       belay_spin_lock (&scope->lock);
-      if (G_LIKELY (self->scope == scope))
+      if (G_LIKELY (is_in (self, scope)))
         return scope;
       belay_spin_unlock (&scope->lock); /* it has just been moved */
       belay_scope_unref (scope);
@@ -108,6 +121,17 @@ belay_entry_is_armed (BelayEntry *self)
   return armed;
 }
 
+/* Under the scope's lock. */
+static BelayEntry *
+find (BelayScope *scope, gpointer resource)
+{
+  BelayEntry *found = scope->entries;
+
+  while (found != NULL && (found->kind != BELAY_ENTRY_RESOURCE || found->what != resource))
+    found = found->next;
+  return found;
+}
+
 BelayEntry *
 belay_scope_find_entry (BelayScope *scope, gpointer resource)
 {
@@ -117,14 +141,21 @@ belay_scope_find_entry (BelayScope *scope, gpointer resource)
 
   belay_spin_lock (&scope->lock);
   if (scope->state <= BELAY_SCOPE_JOINING)
-    for (found = scope->entries; found != NULL; found = found->next)
-      if (found->kind == BELAY_ENTRY_RESOURCE && found->what == resource)
-        {
-          belay_entry_add_handle (scope, found);
-          break;
-        }
+    found = find (scope, resource);
+  if (found != NULL)
+    belay_entry_add_handle (scope, found);
   belay_spin_unlock (&scope->lock);
   return found;
+}
+
+/* Under the lock: how many there are now. */
+static guint
+count_early (BelayScope *scope, int change)
+{
+  guint n = atomic_load_explicit (&scope->n_early, memory_order_relaxed) + (guint) change;
+
+  atomic_store_explicit (&scope->n_early, n, memory_order_relaxed);
+  return n;
 }
 
 /* Takes it off the list, for whoever has the handle; a reference of its scope. NULL: somebody else has. */
@@ -138,7 +169,10 @@ take (BelayEntry *self, gboolean to_release, GError **error)
       belay_entry_unlink (scope, self);
       self->held = (guint8) to_release;
       if (to_release)
-        belay_scope_count_children (scope, 1);
+        {
+          belay_scope_count_children (scope, 1);
+          count_early (scope, 1);
+        }
       belay_spin_unlock (&scope->lock);
       return scope;
     }
@@ -152,44 +186,54 @@ take (BelayEntry *self, gboolean to_release, GError **error)
 static void
 link_early (BelayScope *scope, BelayEarly *early)
 {
-  belay_spin_lock (&scope->lock);
   early->prev = NULL;
   early->next = scope->early;
   if (early->next != NULL)
     early->next->prev = early;
   scope->early = early;
-  belay_spin_unlock (&scope->lock);
 }
 
 static void
 unlink_early (BelayScope *scope, BelayEarly *early)
 {
-  BelayFiber *closer = NULL;
-
-  belay_spin_lock (&scope->lock);
   if (early->prev != NULL)
     early->prev->next = early->next;
   else
     scope->early = early->next;
   if (early->next != NULL)
     early->next->prev = early->prev;
-  if (scope->early == NULL)
+}
+
+/* What take() began is over. (transfer full) @scope. */
+static void
+end_early (BelayScope *scope, BelayEntry *self)
+{
+  BelayFiber *closer = NULL;
+
+  belay_entry_end (scope, self);
+  belay_spin_lock (&scope->lock);
+  if (count_early (scope, -1) == 0)
     closer = scope->closer;
   belay_spin_unlock (&scope->lock);
   if (closer != NULL)
     belay_fiber_wake (closer);
+  belay_scope_leave (scope, NULL);
+  belay_scope_unref (scope);
 }
 
-void
+gboolean
 belay_early_join (BelayScope *scope, BelayFiber *fiber)
 {
-  gint64 until = scope->early != NULL ? belay_limit_release_deadline (fiber) : G_MAXINT64;
+  gint64 until = belay_early_has_any (scope) ? belay_limit_release_deadline (fiber) : G_MAXINT64;
 
-  while (scope->early != NULL && belay_now () < until) /* it changes on this thread only */
+  while (belay_early_has_any (scope)) /* that the last one goes, we see: it goes on this thread */
     {
+      if (belay_now () >= until)
+        return FALSE;
       belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_CHILDREN, scope, scope->site);
       belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, until);
     }
+  return TRUE;
 }
 
 gboolean
@@ -219,9 +263,7 @@ release_at_home (BelayScope *scope, BelayEntry *self, BelayFiber *fiber, BelayRe
   link_early (scope, &early);
   ok = belay_entry_run (scope, fiber, self, reason, error);
   unlink_early (scope, &early);
-  belay_entry_end (scope, self);
-  belay_scope_leave (scope, NULL);
-  belay_scope_unref (scope);
+  end_early (scope, self);
   return ok;
 }
 
@@ -249,9 +291,7 @@ free_release (gpointer data)
   if (self->scope != NULL)
     {
       belay_entry_abandon (self->scope, self->entry);
-      belay_entry_end (self->scope, self->entry);
-      belay_scope_leave (self->scope, NULL);
-      belay_scope_unref (self->scope);
+      end_early (self->scope, self->entry);
     }
   g_free (self);
 }
@@ -360,6 +400,14 @@ follow (BelayEntry *self, BelayScope *to)
 }
 
 static gboolean
+fail_move_into_itself (const char *function, GError **error)
+{
+  g_critical ("%s: a scope cannot own itself", function);
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot own itself");
+  return FALSE;
+}
+
+static gboolean
 fail_move (GError **error)
 {
   g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the scope is closed; what was to be moved stays where it was");
@@ -374,17 +422,13 @@ belay_entry_move (BelayEntry *self, BelayScope *to, GError **error)
   g_return_val_if_fail (self != NULL && to != NULL, FALSE);
 
   if (G_UNLIKELY (self->kind == BELAY_ENTRY_RESOURCE && self->what == to))
-    {
-      g_critical ("belay_entry_move: a scope cannot own itself");
-      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a scope cannot own itself");
-      return FALSE;
-    }
+    return fail_move_into_itself ("belay_entry_move", error);
   while (result == AGAIN)
     {
       BelayScope *from = ref_scope (self);
 
       lock_two (from, to);
-      if (G_UNLIKELY (self->scope != from))
+      if (G_UNLIKELY (!is_in (self, from)))
         result = AGAIN; /* it has just been moved */
       else if (!self->armed)
         result = DISARMED;
@@ -411,7 +455,7 @@ gboolean
 belay_scope_move_all (BelayScope *from, BelayScope *to, GError **error)
 {
   guint n_moved = 0;
-  gboolean ok;
+  gboolean ok, into_itself;
 
   g_return_val_if_fail (from != NULL && to != NULL, FALSE);
 
@@ -419,7 +463,8 @@ belay_scope_move_all (BelayScope *from, BelayScope *to, GError **error)
     return TRUE;
   lock_two (from, to);
   ok = from->state <= BELAY_SCOPE_JOINING && to->state <= BELAY_SCOPE_JOINING;
-  if (ok && from->entries != NULL)
+  into_itself = ok && to->stored && find (from, to) != NULL;
+  if (ok && !into_itself && from->entries != NULL)
     {
       for (BelayEntry *entry = from->handled ? from->entries : NULL; entry != NULL; entry = entry->next)
         if (entry->handles > 0)
@@ -437,5 +482,7 @@ belay_scope_move_all (BelayScope *from, BelayScope *to, GError **error)
   unlock_two (from, to);
   for (guint i = 0; i < n_moved; i++)
     belay_scope_unref (from);
+  if (G_UNLIKELY (into_itself))
+    return fail_move_into_itself ("belay_scope_move_all", error);
   return ok || fail_move (error);
 }

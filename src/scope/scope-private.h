@@ -68,7 +68,8 @@ struct _BelayScope
   BelayTask      *children;
   BelayEntry     *entries;         /* newest first */
   BelayEntry     *oldest;          /* the last of them */
-  BelayEarly     *early;           /* releases under way before the scope's; changed at home */
+  BelayEarly     *early;           /* home: releases under way before the scope's */
+  atomic_uint     n_early;         /* those, and what was taken off for one that has not begun; changed as n_children */
   BelayEntering  *entering;        /* fibers that wait for what they will enter; a stored scope's */
   gboolean        child_cancelled; /* a child ended CANCELLED */
   gboolean        child_late;      /* a child was stopped by a deadline of the scope's, or around it */
