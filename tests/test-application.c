@@ -216,6 +216,14 @@ on_command_line (GApplication *app, GApplicationCommandLine *line, gpointer data
   return 5;
 }
 
+/* Another process waits until it has ended. */
+static int
+on_long_command_line (GApplication *app, GApplicationCommandLine *line, gpointer data)
+{
+  belay_application_spawn (app, serve_long, g_object_ref (line), g_object_unref);
+  return 0;
+}
+
 static const Spec quick_a = { "a" }, quick_b = { "b" };
 static const Spec failing_b = { "b", -1, 0, FALSE }, stuck_b = { "b", 0, -1, FALSE };
 static const Spec slow_start_b = { "b", 60000, 0, TRUE }, slow_stop_b = { "b", 0, 60000, TRUE }, short_stop_b = { "b", 0, 300, TRUE };
@@ -267,6 +275,12 @@ scenario (const char *name, int argc, char **argv)
       life = life_new (&quick_a, &quick_b);
       g_signal_connect (app, "command-line", G_CALLBACK (on_command_line), NULL);
       return belay_application_run (app, argc, argv, life);
+    }
+  if (g_str_equal (name, "app-unique"))
+    {
+      app = g_application_new ("org.example.Test", G_APPLICATION_HANDLES_COMMAND_LINE);
+      g_signal_connect (app, "command-line", G_CALLBACK (on_long_command_line), NULL);
+      return belay_application_run (app, argc, argv, NULL);
     }
   if (g_str_equal (name, "app-no-parts"))
     {
@@ -455,6 +469,45 @@ test_application_signals (void)
 }
 
 static void
+wait_until_ready (GSubprocess *process)
+{
+  GInputStream *stream = g_subprocess_get_stdout_pipe (process);
+  char c = 0;
+
+  while (c != '\n')
+    g_assert_cmpint (g_input_stream_read (stream, &c, 1, NULL, NULL), ==, 1);
+}
+
+/* The second process passes its command line on to the first, and ends when it is told to, without the answer. */
+static void
+test_application_remote (void)
+{
+  g_autofree char *daemon = g_find_program_in_path ("dbus-daemon");
+  g_autoptr (GTestDBus) bus = NULL;
+  g_autoptr (GSubprocess) first = NULL, second = NULL;
+
+  if (daemon == NULL)
+    {
+      g_test_skip ("there is no dbus-daemon");
+      return;
+    }
+  bus = g_test_dbus_new (G_TEST_DBUS_NONE);
+  g_test_dbus_up (bus);
+  first = g_subprocess_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL, program, "--scenario", "app-unique", NULL);
+  wait_until_ready (first);
+  second = g_subprocess_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL, program, "--scenario", "app-unique", NULL);
+  wait_until_ready (first); /* has got its command line */
+  g_subprocess_send_signal (second, SIGINT);
+  g_assert_true (g_subprocess_wait (second, NULL, NULL));
+  g_assert_true (g_subprocess_get_if_signaled (second));
+  g_assert_cmpint (g_subprocess_get_term_sig (second), ==, SIGINT);
+  g_subprocess_send_signal (first, SIGTERM);
+  g_assert_true (g_subprocess_wait (first, NULL, NULL));
+  g_assert_cmpint (g_subprocess_get_exit_status (first), ==, 143);
+  g_test_dbus_down (bus);
+}
+
+static void
 test_application_undrained (void)
 {
   check ("app-undrained", NULL, NULL, 70, "+a +b -b -a", "not drained");
@@ -482,6 +535,7 @@ main (int argc, char **argv)
   g_test_add_func ("/application/L49-calls-of-a-GApplication-wait-for-its-parts", test_application_calls);
   g_test_add_func ("/application/GApplication-that-prints-its-help", test_application_help);
   g_test_add_func ("/application/L49-signals-to-a-GApplication", test_application_signals);
+  g_test_add_func ("/application/L49-signal-to-a-GApplication-that-passes-its-command-line-on", test_application_remote);
   g_test_add_func ("/application/L50-drain-of-a-GApplication", test_application_undrained);
   return g_test_run ();
 }

@@ -109,6 +109,29 @@ test_awaits (gpointer data, GError **error)
 }
 
 static gboolean
+fork_and_yield (BelayManager *manager, gpointer data, GError **error)
+{
+  pid_t child = fork ();
+
+  if (child == 0)
+    {
+      must_fail (belay_manager_yield (manager, data, &failure));
+      _exit (0);
+    }
+  wait_for (child);
+  return belay_manager_yield (manager, data, error);
+}
+
+static gboolean
+test_manager (gpointer data, GError **error)
+{
+  belay_auto (BelayManager) manager = belay_await (belay_manager_open (fork_and_yield, "value"), error);
+
+  assert_good ();
+  return manager != NULL && belay_close (&manager, error);
+}
+
+static gboolean
 test_returning (gpointer data, GError **error)
 {
   BelayFuture *sibling = belay_spawn (note_func, "sibling");
@@ -225,6 +248,7 @@ main (int argc, char **argv)
   thing_init (&argc, &argv);
   thing_add_test ("/fork/L50-rule-11-guards-do-nothing-in-the-child", test_guards);
   thing_add_test ("/fork/L50-awaits-fail-in-the-child", test_awaits);
+  thing_add_test ("/fork/L50-a-manager-does-not-yield-in-the-child", test_manager);
   thing_add_test ("/fork/L50-no-fiber-of-the-parent-runs-in-the-child", test_returning);
   thing_add_plain_test ("/fork/L50-rule-11-scheduled-releases-are-dropped-in-the-child", test_callback);
   thing_add_test ("/fork/L50-from-a-worker", test_worker);

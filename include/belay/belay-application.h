@@ -24,7 +24,7 @@ G_BEGIN_DECLS
  * actions), waits until the parts are there; while they stop, and when they did not start, it comes to nothing.
  *
  * The first SIGINT or SIGTERM cancels the start, or the work, and quits the application; a second one and a third do what
- * they do in belay_run().
+ * they do in belay_run(). A process that only passes its command line on ends at the first, as by default.
  *
  * |[<!-- language="C" -->
  * g_autoptr (GApplication) app = g_application_new ("org.example.Notes", G_APPLICATION_DEFAULT_FLAGS);

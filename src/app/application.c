@@ -145,6 +145,14 @@ on_early_call (GSignalInvocationHint *hint, guint n_values, const GValue *values
 
 /* --- the application's life --- */
 
+/* A process that only passes its command line on has nothing to unwind: it ends at once, as by default. */
+static void
+on_registered (GApplication *application, GParamSpec *spec, gpointer data)
+{
+  if (g_application_get_is_registered (application) && g_application_get_is_remote (application))
+    belay_signals_end ();
+}
+
 static void
 on_startup (GApplication *application, gpointer data)
 {
@@ -223,6 +231,7 @@ belay_application_run (GApplication *application, int argc, char **argv, BelayLi
   self.lifespan = lifespan != NULL ? g_object_ref (lifespan) : belay_lifespan_new ();
   self.end = belay_promise_new ();
   g_object_set_qdata (G_OBJECT (application), application_quark (), &self);
+  g_signal_connect (application, "notify::is-registered", G_CALLBACK (on_registered), &self);
   g_signal_connect (application, "startup", G_CALLBACK (on_startup), &self);
   g_signal_connect (application, "shutdown", G_CALLBACK (on_shutdown), &self);
   status = g_application_run (application, argc, argv);
