@@ -2,6 +2,8 @@
 #include "support.h"
 
 #include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
 
 static char *tmp_folder;
 
@@ -61,4 +63,31 @@ test_count_fds (void)
   while (g_dir_read_name (dir) != NULL)
     n++;
   return n - 1; /* the one that reads */
+}
+
+static gboolean
+is_under_valgrind (void)
+{
+  const char *preloaded = g_getenv ("LD_PRELOAD");
+
+  return preloaded != NULL && strstr (preloaded, "vgpreload") != NULL;
+}
+
+gboolean
+test_is_watched (void)
+{
+  return SANITIZED || is_under_valgrind ();
+}
+
+void
+test_exit_child (int status)
+{
+  if (is_under_valgrind ())
+    {
+      char code[4];
+
+      g_snprintf (code, sizeof code, "%d", status);
+      execl ("/bin/sh", "sh", "-c", "exit $0", code, NULL);
+    }
+  _exit (status);
 }

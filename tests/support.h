@@ -33,5 +33,12 @@ char *test_tmp_path     (const char *name);
 /* What must come soon comes within half a minute, on however slow a machine and under valgrind, too: the bound tells it
  * from what would take a minute, or for ever. */
 #define test_assert_soon(begin) g_assert_cmpint (g_get_monotonic_time () - (begin), <, 30 * G_USEC_PER_SEC)
+/* Whether a sanitizer or valgrind looks on: they are slow, have a malloc of their own, and keep what was freed. */
+gboolean test_is_watched  (void);
+/*
+ * The end of a child of fork(). valgrind would count what is on the stacks of the parent's fibers as lost: there
+ * the child becomes another program first.
+ */
+void  test_exit_child     (int status) G_GNUC_NORETURN;
 /* How many descriptors the process has open. */
 guint test_count_fds    (void);

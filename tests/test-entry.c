@@ -744,7 +744,7 @@ test_cycles (gpointer data, GError **error)
       belay_entry_unref (entry);
     }
   g_assert_cmpuint (n_left, ==, CYCLES);
-  if (!SANITIZED)
+  if (!test_is_watched ())
     g_assert_cmpuint (resident (), <, before + 1024 * 1024);
   g_assert_true (belay_scope_close (&scope, error));
   g_assert_cmpuint (n_left, ==, CYCLES + 1000);

@@ -35,12 +35,6 @@ set_up (void)
   destroyed = sunk = called = 0;
 }
 
-static gboolean
-is_slow (void)
-{
-  return SANITIZED || g_getenv ("LD_PRELOAD") != NULL; /* valgrind preloads */
-}
-
 #define assert_cancelled(error)                                  \
   G_STMT_START                                                   \
     {                                                            \
@@ -1454,10 +1448,10 @@ do_nothing (gpointer data, GError **error)
 static void
 many_fibers (void)
 {
-  int n = is_slow () ? 2000 : 200000;
+  int n = test_is_watched () ? 2000 : 200000;
   gsize before, after;
 
-  g_assert_cmpint (belay_run (crowd, GINT_TO_POINTER (is_slow () ? n : 20000)), ==, 0); /* what is kept is kept from here on */
+  g_assert_cmpint (belay_run (crowd, GINT_TO_POINTER (test_is_watched () ? n : 20000)), ==, 0); /* what is kept is kept from here on */
   while (g_main_context_iteration (NULL, FALSE))
     ;
   before = resident ();
@@ -1467,7 +1461,7 @@ many_fibers (void)
     ;
   after = resident ();
   g_test_message ("%d fibers: %zu KiB before, %zu KiB after", n, before / 1024, after / 1024);
-  if (!is_slow ())
+  if (!test_is_watched ())
     g_assert_cmpuint (after, <, before + 48 * 1024 * 1024);
 }
 
@@ -1496,7 +1490,7 @@ spawn_cancel_release (gpointer data, GError **error)
 static gboolean
 rounds (gpointer data, GError **error)
 {
-  int n = is_slow () ? 5000 : 100000;
+  int n = test_is_watched () ? 5000 : 100000;
   gsize before, after;
 
   g_assert_true (belay_await_ok (belay_spawn (spawn_cancel_release, GINT_TO_POINTER (n / 10)), error));
@@ -1504,7 +1498,7 @@ rounds (gpointer data, GError **error)
   g_assert_true (belay_await_ok (belay_spawn (spawn_cancel_release, GINT_TO_POINTER (n)), error));
   after = resident ();
   g_test_message ("%d rounds: %zu KiB before, %zu KiB after", n, before / 1024, after / 1024);
-  if (!is_slow ())
+  if (!test_is_watched ())
     g_assert_cmpuint (after, <, before + 2 * 1024 * 1024);
   return TRUE;
 }

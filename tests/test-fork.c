@@ -8,7 +8,7 @@
 
 
 /* In the child: what must be so, else it exits with the line. */
-#define must(condition) G_STMT_START { if (!(condition)) _exit (__LINE__ % 250 + 1); } G_STMT_END
+#define must(condition) G_STMT_START { if (!(condition)) test_exit_child (__LINE__ % 250 + 1); } G_STMT_END
 
 static int status_of_child;
 
@@ -57,7 +57,7 @@ test_guards (gpointer data, GError **error)
       must (g_str_equal (thing_log (), "+a +b +c"));
       must (thing_count.closed == 0 && thing_count.abandoned == 0 && thing_count.freed == 0);
       must (belay_semaphore_get_available (semaphore) == 0);
-      _exit (0);
+      test_exit_child (0);
     }
   assert_good ();
   assert_log ("+a +b +c -c -b b. -a");
@@ -99,7 +99,7 @@ test_awaits (gpointer data, GError **error)
       must_fail (belay_future_check (belay_thread_run (do_nothing, NULL), &failure));
       must_fail (belay_future_check (belay_spawn (do_nothing, NULL), &failure));
       must (belay_drain (1000) == 0);
-      _exit (0);
+      test_exit_child (0);
     }
   wait_for (child);
   assert_good ();
@@ -116,7 +116,7 @@ fork_and_yield (BelayManager *manager, gpointer data, GError **error)
   if (child == 0)
     {
       must_fail (belay_manager_yield (manager, data, &failure));
-      _exit (0);
+      test_exit_child (0);
     }
   wait_for (child);
   return belay_manager_yield (manager, data, error);
@@ -176,7 +176,7 @@ in_callback (gpointer data)
       while (g_main_context_iteration (NULL, FALSE)) /* no fiber and no release of the parent's */
         ;
       must (g_str_equal (thing_log (), "+a"));
-      _exit (0);
+      test_exit_child (0);
     }
   wait_for (child);
   return G_SOURCE_REMOVE;
@@ -201,7 +201,7 @@ on_worker (gpointer data, GError **error)
   if (child == 0)
     {
       must_fail (belay_future_wait_sync (data, &failure));
-      _exit (0);
+      test_exit_child (0);
     }
   wait_for (child);
   return TRUE;
@@ -236,7 +236,7 @@ test_run_is_refused (void)
       g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "belay_application_run: this process was forked*");
       must (belay_application_run (g_application_new (NULL, G_APPLICATION_NON_UNIQUE), 0, NULL, NULL) == 1);
       g_test_assert_expected_messages ();
-      _exit (0);
+      test_exit_child (0);
     }
   wait_for (child);
   assert_good ();

@@ -1995,7 +1995,7 @@ forked_child (gpointer data, GError **error)
       g_autoptr (GError) refused = NULL;
 
       g_assert_false (belay_await_ok (belay_sqlite_execute (db, "DELETE FROM t", NULL), &refused));
-      _exit (g_error_matches (refused, BELAY_ERROR, BELAY_ERROR_FORKED) ? 0 : 1);
+      test_exit_child (g_error_matches (refused, BELAY_ERROR, BELAY_ERROR_FORKED) ? 0 : 1);
     }
   g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, 2);
   return TRUE;

@@ -52,7 +52,7 @@ static void
 gate_set (gboolean *what)
 {
   g_mutex_lock (&gate.mutex);
-  *what = TRUE;
+  g_atomic_int_set (what, TRUE);
   g_cond_broadcast (&gate.changed);
   g_mutex_unlock (&gate.mutex);
 }
