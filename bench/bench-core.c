@@ -270,6 +270,16 @@ bench_guards (void)
       belay_scope_defer (scope, nothing, NULL);
     belay_scope_close (&scope, NULL);
   });
+  TIMED ("group-10", N / 10, {
+    BelayScope *scope = belay_scope_begin ();
+    for (int k = 0; k < 10; k++)
+      belay_scope_spawn (scope, trivial, NULL, NULL);
+    belay_scope_close (&scope, NULL);
+  });
+  TIMED ("shield", N, {
+    belay_auto (BelayShield) shield = belay_shield ();
+    (void) shield;
+  });
   TIMED ("manager", N / 10, {
     BelayManager *manager = belay_await (belay_manager_open (empty_manager, NULL), NULL);
     belay_close (&manager, NULL);
@@ -277,6 +287,27 @@ bench_guards (void)
   for (int i = 0; i < 5; i++)
     batch (use_permit, ten, 1000);
   say ("semaphore-1000", batch (use_permit, ten, 1000));
+}
+
+/* The same, when what is held is written down. */
+static void
+bench_leaks (void)
+{
+  enum { N = 1000000 };
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (4);
+
+  TIMED ("guard-leaks", N, {
+    belay_auto (BelayPermit) permit = belay_semaphore_acquire (semaphore, NULL);
+    (void) permit;
+  });
+  TIMED ("timeout-leaks", N, {
+    belay_auto (BelayTimeout) limit = belay_timeout (1000000);
+    (void) limit;
+  });
+  TIMED ("manager-leaks", N / 10, {
+    BelayManager *manager = belay_await (belay_manager_open (empty_manager, NULL), NULL);
+    belay_close (&manager, NULL);
+  });
 }
 
 /* --- workers --- */
@@ -451,9 +482,11 @@ static const struct
 {
   const char *name;
   void      (*run) (void);
+  const char *debug; /* BELAY_DEBUG */
 } groups[] = {
   { "cold", bench_cold },     { "memory", bench_memory },   { "futures", bench_futures }, { "fibers", bench_fibers },
   { "guards", bench_guards }, { "workers", bench_workers }, { "idle", bench_idle },       { "limits", bench_limits },
+  { "leaks", bench_leaks, "leaks" },
 };
 
 static gboolean
@@ -470,7 +503,12 @@ int
 main (int argc, char **argv)
 {
   if (argc > 1)
-    return belay_run (bench, argv[1]);
+    {
+      for (guint i = 0; i < G_N_ELEMENTS (groups); i++)
+        if (groups[i].debug != NULL && g_str_equal (argv[1], groups[i].name))
+          g_setenv ("BELAY_DEBUG", groups[i].debug, TRUE);
+      return belay_run (bench, argv[1]);
+    }
   for (guint i = 0; i < G_N_ELEMENTS (groups); i++)
     {
       const char *command[] = { argv[0], groups[i].name, NULL };

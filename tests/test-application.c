@@ -172,6 +172,21 @@ on_activate_too_late (GApplication *app, gpointer data)
   belay_application_spawn (app, serve_nothing, g_strdup ("data"), g_free); /* the startup is not over */
 }
 
+/* As another process does: at a moment of its own choosing. */
+static gboolean
+activate_again (gpointer app)
+{
+  say ("again ");
+  g_application_activate (app);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+activate_soon (GApplication *app, gpointer milliseconds)
+{
+  g_timeout_add (GPOINTER_TO_UINT (milliseconds), activate_again, app);
+}
+
 static gpointer
 work_on (gpointer data, GError **error)
 {
@@ -199,6 +214,14 @@ on_command_line (GApplication *app, GApplicationCommandLine *line, gpointer data
 {
   say ("command-line ");
   return 5;
+}
+
+/* Another process waits until it has ended. */
+static int
+on_long_command_line (GApplication *app, GApplicationCommandLine *line, gpointer data)
+{
+  belay_application_spawn (app, serve_long, g_object_ref (line), g_object_unref);
+  return 0;
 }
 
 static const Spec quick_a = { "a" }, quick_b = { "b" };
@@ -253,11 +276,29 @@ scenario (const char *name, int argc, char **argv)
       g_signal_connect (app, "command-line", G_CALLBACK (on_command_line), NULL);
       return belay_application_run (app, argc, argv, life);
     }
+  if (g_str_equal (name, "app-unique"))
+    {
+      app = g_application_new ("org.example.Test", G_APPLICATION_HANDLES_COMMAND_LINE);
+      g_signal_connect (app, "command-line", G_CALLBACK (on_long_command_line), NULL);
+      return belay_application_run (app, argc, argv, NULL);
+    }
   if (g_str_equal (name, "app-no-parts"))
     {
       app = application_new (G_APPLICATION_DEFAULT_FLAGS);
       g_signal_connect (app, "activate", G_CALLBACK (on_activate), serve_nothing);
       return belay_application_run (app, argc, argv, NULL);
+    }
+  if (g_str_has_prefix (name, "app-calls-"))
+    {
+      static const Spec a = { "a", 300 }, slow_stop_a = { "a", 0, 300, FALSE };
+      gboolean starts = g_str_has_prefix (name, "app-calls-in-start");
+
+      app = application_new (G_APPLICATION_DEFAULT_FLAGS);
+      life = life_new (starts ? &a : &slow_stop_a, g_str_has_suffix (name, "-fails") ? &failing_b : &quick_b);
+      g_signal_connect (app, starts ? "startup" : "shutdown", G_CALLBACK (activate_soon), GUINT_TO_POINTER (50));
+      g_signal_connect (app, starts ? "startup" : "shutdown", G_CALLBACK (activate_soon), GUINT_TO_POINTER (100));
+      g_signal_connect (app, "activate", G_CALLBACK (on_activate), serve_nothing);
+      return belay_application_run (app, argc, argv, life);
     }
   if (g_str_equal (name, "app-spawn-too-early"))
     {
@@ -392,6 +433,15 @@ test_application_fails (void)
   check ("app-spawn-too-early", NULL, NULL, 0, "activate activate", "not between its startup and its shutdown");
 }
 
+/* Those that come while it starts wait; while it stops, or when it did not start, they come to nothing. */
+static void
+test_application_calls (void)
+{
+  check ("app-calls-in-start", NULL, NULL, 0, "again again +a +b activate activate activate serve serve serve -b -a", NULL);
+  check ("app-calls-in-start-that-fails", NULL, NULL, 1, "again again +a -a:error", "test-application: the part \"b\" (");
+  check ("app-calls-in-stop", NULL, NULL, 0, "+a +b activate serve -b -a again again", NULL);
+}
+
 /* What only prints its help starts nothing. */
 static void
 test_application_help (void)
@@ -419,6 +469,45 @@ test_application_signals (void)
 }
 
 static void
+wait_until_ready (GSubprocess *process)
+{
+  GInputStream *stream = g_subprocess_get_stdout_pipe (process);
+  char c = 0;
+
+  while (c != '\n')
+    g_assert_cmpint (g_input_stream_read (stream, &c, 1, NULL, NULL), ==, 1);
+}
+
+/* The second process passes its command line on to the first, and ends when it is told to, without the answer. */
+static void
+test_application_remote (void)
+{
+  g_autofree char *daemon = g_find_program_in_path ("dbus-daemon");
+  g_autoptr (GTestDBus) bus = NULL;
+  g_autoptr (GSubprocess) first = NULL, second = NULL;
+
+  if (daemon == NULL)
+    {
+      g_test_skip ("there is no dbus-daemon");
+      return;
+    }
+  bus = g_test_dbus_new (G_TEST_DBUS_NONE);
+  g_test_dbus_up (bus);
+  first = g_subprocess_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL, program, "--scenario", "app-unique", NULL);
+  wait_until_ready (first);
+  second = g_subprocess_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL, program, "--scenario", "app-unique", NULL);
+  wait_until_ready (first); /* has got its command line */
+  g_subprocess_send_signal (second, SIGINT);
+  g_assert_true (g_subprocess_wait (second, NULL, NULL));
+  g_assert_true (g_subprocess_get_if_signaled (second));
+  g_assert_cmpint (g_subprocess_get_term_sig (second), ==, SIGINT);
+  g_subprocess_send_signal (first, SIGTERM);
+  g_assert_true (g_subprocess_wait (first, NULL, NULL));
+  g_assert_cmpint (g_subprocess_get_exit_status (first), ==, 143);
+  g_test_dbus_down (bus);
+}
+
+static void
 test_application_undrained (void)
 {
   check ("app-undrained", NULL, NULL, 70, "+a +b -b -a", "not drained");
@@ -443,8 +532,10 @@ main (int argc, char **argv)
   g_test_add_func ("/application/L49-signals-while-stopping", test_signal_while_stopping);
   g_test_add_func ("/application/L49-GApplication", test_application);
   g_test_add_func ("/application/L49-GApplication-that-fails", test_application_fails);
+  g_test_add_func ("/application/L49-calls-of-a-GApplication-wait-for-its-parts", test_application_calls);
   g_test_add_func ("/application/GApplication-that-prints-its-help", test_application_help);
   g_test_add_func ("/application/L49-signals-to-a-GApplication", test_application_signals);
+  g_test_add_func ("/application/L49-signal-to-a-GApplication-that-passes-its-command-line-on", test_application_remote);
   g_test_add_func ("/application/L50-drain-of-a-GApplication", test_application_undrained);
   return g_test_run ();
 }

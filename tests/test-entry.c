@@ -310,7 +310,7 @@ test_move (gpointer data, GError **error)
   g_autoptr (GError) closed = NULL;
   BelayScope *from = belay_scope_new (), *to = belay_scope_new (), *third = belay_scope_new ();
   g_autoptr (BelayScope) kept = belay_scope_ref (third);
-  g_autoptr (BelayEntry) a = belay_scope_push (from, thing_new ("a"), error);
+  g_autoptr (BelayEntry) a G_GNUC_UNUSED = belay_scope_push (from, thing_new ("a"), error);
   g_autoptr (BelayEntry) b = belay_scope_push (from, thing_new ("b"), error);
   g_autoptr (BelayEntry) c = belay_scope_push (from, thing_new ("c"), error);
 

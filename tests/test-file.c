@@ -91,8 +91,12 @@ wait_for_entries (const char *folder, guint n)
 static void
 assert_fds (guint n)
 {
-  if (COUNTS_FDS)
-    g_assert_cmpuint (test_count_fds (), ==, n);
+  guint found = n;
+
+  /* A worker may be asking for the number of processors, for which the C library opens a file. */
+  for (int i = 0; COUNTS_FDS && (found = test_count_fds ()) != n && i < 1000; i++)
+    g_usleep (1000);
+  g_assert_cmpuint (found, ==, n);
 }
 
 /* The baseline: once nothing is on its way any more. */

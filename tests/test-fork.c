@@ -50,7 +50,6 @@ static gboolean
 test_guards (gpointer data, GError **error)
 {
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
-  g_autofree char *log = NULL;
   pid_t child = fork_with_guards (semaphore);
 
   if (child == 0)
@@ -107,6 +106,29 @@ test_awaits (gpointer data, GError **error)
   g_assert_false (belay_is_forked ());
   belay_future_unref (never);
   return belay_close (&thing, error);
+}
+
+static gboolean
+fork_and_yield (BelayManager *manager, gpointer data, GError **error)
+{
+  pid_t child = fork ();
+
+  if (child == 0)
+    {
+      must_fail (belay_manager_yield (manager, data, &failure));
+      _exit (0);
+    }
+  wait_for (child);
+  return belay_manager_yield (manager, data, error);
+}
+
+static gboolean
+test_manager (gpointer data, GError **error)
+{
+  belay_auto (BelayManager) manager = belay_await (belay_manager_open (fork_and_yield, "value"), error);
+
+  assert_good ();
+  return manager != NULL && belay_close (&manager, error);
 }
 
 static gboolean
@@ -211,6 +233,9 @@ test_run_is_refused (void)
       g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "belay_run: this process was forked*");
       must (belay_run (do_nothing, NULL) == 1);
       g_test_assert_expected_messages ();
+      g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, "belay_application_run: this process was forked*");
+      must (belay_application_run (g_application_new (NULL, G_APPLICATION_NON_UNIQUE), 0, NULL, NULL) == 1);
+      g_test_assert_expected_messages ();
       _exit (0);
     }
   wait_for (child);
@@ -223,6 +248,7 @@ main (int argc, char **argv)
   thing_init (&argc, &argv);
   thing_add_test ("/fork/L50-rule-11-guards-do-nothing-in-the-child", test_guards);
   thing_add_test ("/fork/L50-awaits-fail-in-the-child", test_awaits);
+  thing_add_test ("/fork/L50-a-manager-does-not-yield-in-the-child", test_manager);
   thing_add_test ("/fork/L50-no-fiber-of-the-parent-runs-in-the-child", test_returning);
   thing_add_plain_test ("/fork/L50-rule-11-scheduled-releases-are-dropped-in-the-child", test_callback);
   thing_add_test ("/fork/L50-from-a-worker", test_worker);

@@ -154,6 +154,21 @@ fail_unseen (gpointer data, GError **error)
   return TRUE;
 }
 
+static void
+on_activate (GApplication *app, gpointer data)
+{
+  belay_application_spawn (app, keep_lamp, NULL, NULL);
+}
+
+static int
+run_application (void)
+{
+  g_autoptr (GApplication) app = g_application_new ("org.example.Test", G_APPLICATION_NON_UNIQUE);
+
+  g_signal_connect (app, "activate", G_CALLBACK (on_activate), NULL);
+  return belay_application_run (app, 0, NULL, NULL);
+}
+
 static const struct
 {
   const char *name;
@@ -169,6 +184,8 @@ scenario (const char *name)
 {
   alarm (60);
   semaphore = belay_semaphore_new (2000);
+  if (g_str_equal (name, "application"))
+    return run_application ();
   for (guint i = 0; i < G_N_ELEMENTS (scenarios); i++)
     if (g_str_equal (name, scenarios[i].name))
       return belay_run (scenarios[i].func, NULL);
@@ -214,7 +231,7 @@ count (const char *text, const char *what)
 static void
 test_told_at_the_end (void)
 {
-  g_autofree char *lamp = NULL, *permit = NULL, *many = NULL, *off = NULL;
+  g_autofree char *lamp = NULL, *permit = NULL, *many = NULL, *application = NULL, *off = NULL;
   gboolean ok;
 
   lamp = run ("lamp", "leaks", &ok);
@@ -227,6 +244,8 @@ test_told_at_the_end (void)
   g_assert_cmpuint (count (permit, "belay: held: a BelayPermit from "), ==, 1);
   many = run ("many", "leaks", &ok);
   g_assert_cmpuint (count (many, "belay: held: "), ==, 1);
+  application = run ("application", "leaks", &ok);
+  g_assert_cmpuint (count (application, "belay: held: a Lamp from "), ==, 1);
   off = run ("lamp", "", &ok);
   g_assert_cmpstr (off, ==, "");
 }
@@ -273,7 +292,7 @@ test_held_too_long (void)
 static void
 test_strict (void)
 {
-  const char *names[] = { "lamp", "permit", "finalize", "scope", "unseen" };
+  const char *names[] = { "lamp", "permit", "application", "finalize", "scope", "unseen" };
   gboolean ok;
 
   for (guint i = 0; i < G_N_ELEMENTS (names); i++)

@@ -2,6 +2,7 @@
 /* Lifespans: parts started in order, stopped in reverse, whatever fails, hangs or is cancelled in between. */
 #include "thing.h"
 
+#include <signal.h>
 #include <string.h>
 
 /* What is to be opened. */
@@ -663,6 +664,115 @@ test_kinds (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A part that is a scope is bounded as others are, though its children take as long as they like. */
+static BelayFuture *
+open_busy_scope (BelayLifespan *life, gpointer func)
+{
+  BelayScope *scope = belay_scope_new ();
+
+  g_assert_true (belay_scope_spawn (scope, (BelayFunc) func, NULL, NULL));
+  return belay_resource_future (scope);
+}
+
+static gboolean
+wait_and_note (gpointer data, GError **error)
+{
+  gboolean ok = belay_sleep (60000, error);
+
+  thing_note (ok ? "done" : "interrupted");
+  return ok;
+}
+
+static gboolean
+test_scope_is_bounded (gpointer data, GError **error)
+{
+  Spec a = { "a" };
+  g_autoptr (BelayLifespan) life = belay_lifespan_new ();
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  belay_lifespan_add (life, "a", open_spec, &a, NULL);
+  belay_lifespan_add (life, "workers", open_busy_scope, (gpointer) wait_and_note, "a", NULL);
+  belay_lifespan_set_stop_timeout (life, "workers", 300);
+  g_assert_false (belay_lifespan_run (life, serve, NULL, &failure));
+  g_assert_cmpint (now_ms () - begin, ==, 300);
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_true (g_str_has_prefix (failure->message, "the part \"workers\" ("));
+  if (!belay_await_ok (belay_when_drained (), error))
+    return FALSE;
+  assert_before ("-a", "interrupted");
+  thing_clear_log ();
+
+  begin = now_ms ();
+  belay_lifespan_set_stop_timeout (life, "workers", -1);
+  g_assert_true (belay_lifespan_run (life, serve, NULL, error));
+  g_assert_cmpint (now_ms () - begin, ==, 60000);
+  assert_before ("done", "-a");
+  thing_clear_log ();
+  return TRUE;
+}
+
+/* The close has no bound when the second signal comes. It is left then, and the scope must not be freed under it. */
+static gboolean
+raise_later (gpointer data, GError **error)
+{
+  belay_auto (BelayShield) shield = belay_shield ();
+  gboolean ok = belay_sleep (500, error);
+
+  raise (SIGINT);
+  raise (SIGINT);
+  return shield != NULL && ok;
+}
+
+static gboolean
+stop_in_a_hurry (gpointer data, GError **error)
+{
+  g_autoptr (BelayLifespan) life = belay_lifespan_new ();
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  belay_lifespan_add (life, "workers", open_busy_scope, (gpointer) wait_and_note, NULL);
+  belay_lifespan_set_stop_timeout (life, NULL, -1);
+  belay_future_unref (belay_spawn (raise_later, NULL));
+  g_assert_false (belay_lifespan_run (life, serve, NULL, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_RELEASE_TIMEOUT);
+  g_assert_cmpint (now_ms () - begin, ==, 1500);
+  g_propagate_error (error, g_steal_pointer (&failure));
+  return FALSE;
+}
+
+static void
+test_scope_is_hurried (void)
+{
+  g_assert_cmpint (belay_run (stop_in_a_hurry, NULL), ==, 130);
+  g_assert_cmpuint (belay_get_n_pending (), ==, 0);
+  assert_log ("serve interrupted");
+}
+
+/* What a scope's close says beside the first error is attached, too. */
+static BelayFuture *
+open_failing_scope (BelayLifespan *life, gpointer data)
+{
+  BelayScope *scope = belay_scope_new ();
+
+  g_assert_true (belay_scope_defer (scope, fail_func, "one"));
+  g_assert_true (belay_scope_defer (scope, fail_func, "two"));
+  return belay_resource_future (scope);
+}
+
+static gboolean
+test_scope_fails (gpointer data, GError **error)
+{
+  g_autoptr (BelayLifespan) life = belay_lifespan_new ();
+  g_autoptr (GError) failure = NULL;
+
+  belay_lifespan_add (life, "scope", open_failing_scope, NULL, NULL);
+  g_assert_false (belay_lifespan_run (life, serve, NULL, &failure));
+  assert_attached ("*one");
+  assert_log ("serve");
+  return TRUE;
+}
+
 /* --- mistakes --- */
 
 static gboolean
@@ -763,6 +873,9 @@ main (int argc, char **argv)
   thing_add_test ("/lifespan/L26-work-is-served-only-between", test_work_between);
   thing_add_test ("/lifespan/states", test_states);
   thing_add_test ("/lifespan/kinds-of-parts", test_kinds);
+  thing_add_test ("/lifespan/L7-part-that-is-a-scope-is-bounded", test_scope_is_bounded);
+  thing_add_plain_test ("/lifespan/L49-part-that-is-a-scope-is-hurried", test_scope_is_hurried);
+  thing_add_test ("/lifespan/L9-part-that-is-a-scope-fails", test_scope_fails);
   thing_add_test ("/lifespan/mistakes", test_mistakes);
   thing_add_test ("/lifespan/mistakes-while-it-runs", test_mistakes_while_running);
   return g_test_run ();

@@ -90,6 +90,7 @@ test_rule_1 (gpointer data, GError **error)
   g_autoptr (GError) badly = thing_outcome (leave_badly, NULL), interrupted = NULL, failed = NULL;
   Thing *closed = thing_new ("closed"), *committed = thing_new ("committed");
 
+  g_assert_nonnull (badly);
   g_assert_true (leave_well (NULL, error)); /* a clean-up cannot tell TRUE from FALSE */
   g_assert_cmpstr (thing_reasons (), ==, "false:left true:left");
   thing_clear_log ();

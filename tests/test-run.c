@@ -257,6 +257,31 @@ run_inside (gpointer data, GError **error)
   return belay_run (succeed, NULL) == 1;
 }
 
+/* A second one, where it cannot be: in a callback of the first one's main loop, and on another thread. */
+static gboolean
+run_again (gpointer data)
+{
+  g_assert_cmpint (belay_run (succeed, NULL), ==, 1);
+  return G_SOURCE_REMOVE;
+}
+
+static gpointer
+run_elsewhere (gpointer data)
+{
+  run_again (NULL);
+  return NULL;
+}
+
+static gboolean
+run_beside (gpointer data, GError **error)
+{
+  GThread *thread = g_thread_new ("other", run_elsewhere, NULL);
+
+  g_thread_join (thread);
+  g_idle_add (run_again, NULL);
+  return belay_sleep (50, error);
+}
+
 static gboolean
 guard_fails (gpointer data, GError **error)
 {
@@ -299,6 +324,13 @@ scenario (const char *name)
     {
       g_log_set_always_fatal (G_LOG_FATAL_MASK);
       return belay_run (run_inside, NULL);
+    }
+  if (g_str_equal (name, "beside"))
+    {
+      g_log_set_always_fatal (G_LOG_FATAL_MASK);
+      g_assert_cmpint (belay_run (run_beside, NULL), ==, 0);
+      raise (SIGINT); /* is nobody's any more */
+      return 0;
     }
   if (g_str_equal (name, "twice"))
     return belay_run (set_status_and_succeed, NULL) == 3 && belay_run (succeed, NULL) == 0 ? 0 : 9;
@@ -601,6 +633,18 @@ test_inside (void)
 }
 
 static void
+test_beside (void)
+{
+  g_auto (Result) result = { 0 };
+
+  start (&result, "beside", NULL);
+  g_assert_nonnull (strstr (result.err, "belay_run: another thread runs the default main context"));
+  g_assert_nonnull (strstr (result.err, "belay_run: called in a program that runs already"));
+  g_assert_null (strstr (result.err, "GLib-CRITICAL"));
+  g_assert_true (WIFSIGNALED (result.status) && WTERMSIG (result.status) == SIGINT);
+}
+
+static void
 test_no_descriptors_left (void)
 {
   guint n;
@@ -636,6 +680,7 @@ main (int argc, char **argv)
   g_test_add_func ("/run/L50-undrained-is-reported", test_undrained);
   g_test_add_func ("/run/L49-signal-in-the-drain", test_signal_in_drain);
   g_test_add_func ("/run/inside-a-fiber", test_inside);
+  g_test_add_func ("/run/one-at-a-time", test_beside);
   g_test_add_func ("/run/no-descriptors-left", test_no_descriptors_left);
   return g_test_run ();
 }

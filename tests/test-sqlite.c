@@ -1953,6 +1953,54 @@ function_waits_for_lock (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- a child of fork() --- */
+
+/* In the child both guards are left, and do nothing: neither is the transaction rolled back nor the file closed under it. */
+static pid_t
+fork_in_a_transaction (BelaySqlite *db, GError **error)
+{
+  belay_auto (BelaySqlite) tx = belay_await (belay_sqlite_begin (db), error);
+  pid_t child;
+
+  g_assert_nonnull (tx);
+  assert_ok (belay_sqlite_execute (tx, "INSERT INTO t VALUES (1)", NULL));
+  {
+    belay_auto (BelaySqlite) inner = belay_await (belay_sqlite_begin (tx), error);
+
+    g_assert_nonnull (inner);
+    assert_ok (belay_sqlite_execute (inner, "INSERT INTO t VALUES (2)", NULL));
+    child = fork ();
+    if (child != 0)
+      {
+        int status;
+
+        g_assert_cmpint (waitpid (child, &status, 0), ==, child);
+        g_assert_true (WIFEXITED (status) && WEXITSTATUS (status) == 0);
+        g_assert_true (belay_commit (&inner, error));
+      }
+  }
+  if (child != 0)
+    g_assert_true (belay_commit (&tx, error));
+  return child;
+}
+
+static gboolean
+forked_child (gpointer data, GError **error)
+{
+  g_autofree char *path = db_path ();
+  belay_auto (BelaySqlite) db = open_db (path, "PRAGMA journal_mode = wal; CREATE TABLE t (a)");
+
+  if (fork_in_a_transaction (db, error) == 0)
+    {
+      g_autoptr (GError) refused = NULL;
+
+      g_assert_false (belay_await_ok (belay_sqlite_execute (db, "DELETE FROM t", NULL), &refused));
+      _exit (g_error_matches (refused, BELAY_ERROR, BELAY_ERROR_FORKED) ? 0 : 1);
+    }
+  g_assert_cmpint (count (db, "SELECT count(*) FROM t"), ==, 2);
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1995,6 +2043,7 @@ main (int argc, char **argv)
   test_add_fiber ("/sqlite/L45-lost-transaction-refuses", lost_transactions);
   test_add_fiber ("/sqlite/L45-replaced-transaction-refuses", replaced_transactions);
   test_add_fiber ("/sqlite/L45-cancelled-write-loses-its-transaction", cancelled_write);
+  test_add_fiber ("/sqlite/L50-L44-nothing-of-it-is-used-in-a-forked-child", forked_child);
   test_add_fiber ("/sqlite/L45-closing-the-connection-rolls-back", transaction_of_a_closed_connection);
   test_add_fiber ("/sqlite/L45-commit-around-an-open-one-is-refused", commit_around_an_open_one);
   test_add_fiber ("/sqlite/L45-begin-that-is-cancelled-leaves-nothing-open", begin_cancelled);

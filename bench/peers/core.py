@@ -211,6 +211,31 @@ async def scope_10(n=20_000):
     return (now() - start) / n
 
 
+async def trivial():
+    pass
+
+
+@row('group-10')
+async def group_10(n=5_000):
+    start = now()
+    for _ in range(n):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(trivial())
+    return (now() - start) / n
+
+
+@row('shield')
+async def shield(n=20_000):
+    """Its shield is of a future, not of a block."""
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    start = now()
+    for _ in range(n):
+        await asyncio.shield(future)
+    return (now() - start) / n
+
+
 async def uncontended(guard, n=100_000):
     start = now()
     for _ in range(n):

@@ -15,12 +15,16 @@ G_BEGIN_DECLS
  *
  * Runs a #GApplication, as g_application_run() does, between the start and the stop of its parts. They are started in its
  * `startup`, after its own handlers and before anything is activated; if that fails, the error is printed and nothing is
- * activated. In its `shutdown`, after its own handlers, the work of belay_application_spawn() is cancelled and joined, the
- * parts are stopped, and what is still under way is drained (belay_drain(), for as long as belay_run_set_drain_timeout() said). In a process that only passes
- * its command line on to the application's primary instance, nothing is started.
+ * activated. In its `shutdown`, after the handlers that were connected to it, the work of belay_application_spawn() is
+ * cancelled and joined, the parts are stopped, and what is still under way is drained (belay_drain(), for as long as
+ * belay_run_set_drain_timeout() said). In a process that only passes its command line on to the application's primary
+ * instance, nothing is started.
+ *
+ * What asks for work meanwhile, from another process say (`activate`, `open` and `command-line`, but not the application's
+ * actions), waits until the parts are there; while they stop, and when they did not start, it comes to nothing.
  *
  * The first SIGINT or SIGTERM cancels the start, or the work, and quits the application; a second one and a third do what
- * they do in belay_run().
+ * they do in belay_run(). A process that only passes its command line on ends at the first, as by default.
  *
  * |[<!-- language="C" -->
  * g_autoptr (GApplication) app = g_application_new ("org.example.Notes", G_APPLICATION_DEFAULT_FLAGS);
@@ -31,10 +35,10 @@ G_BEGIN_DECLS
  * return belay_application_run (app, argc, argv, life);
  * ]|
  *
- * An application that overrides GApplicationClass.local_command_line() without chaining up registers itself there after
- * this; when its parts did not start it is activated once all the same, and quits.
+ * With `BELAY_DEBUG=leaks` what is held at the end is told, see belay_leaks_report().
  *
- * Suspends: blocks until the end. Cancellation: by signals. Threads: the main thread, outside a fiber. Errors: printed.
+ * Suspends: blocks until the end. Cancellation: by signals. Threads: the main thread, outside a fiber; in a child of fork()
+ * and in a program that runs already (belay_run()) it is refused with g_critical(). Errors: printed.
  *
  * Returns: the exit status: that of g_application_run(); where that is 0, 1 when a part did not start or did not stop well,
  *   or when work failed, and 70 when what is under way did not end in time; 130 after SIGINT, 143 after SIGTERM

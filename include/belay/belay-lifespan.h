@@ -89,8 +89,9 @@ BELAY_AVAILABLE_IN_1_0 void belay_lifespan_addv  (BelayLifespan *lifespan, const
  * %G_IO_ERROR_TIMED_OUT. @name NULL: each part that is there. Milliseconds; negative: for ever.
  */
 BELAY_AVAILABLE_IN_1_0 void belay_lifespan_set_start_timeout (BelayLifespan *lifespan, const char *name, gint64 milliseconds);
-/* How long a part may take to close before it is ended by force; 5 s unless told. It also bounds how long an opening that
- * was interrupted is waited for, since that may use the parts it needs. */
+/* How long a part may take to close before it is ended by force; 5 s unless told. A scope's children are cancelled then, and
+ * waited for at the end of the program. It also bounds how long an opening that was interrupted is waited for, since that may
+ * use the parts it needs; but a job on a worker that borrows its data is always waited for. */
 BELAY_AVAILABLE_IN_1_0 void belay_lifespan_set_stop_timeout  (BelayLifespan *lifespan, const char *name, gint64 milliseconds);
 
 /**

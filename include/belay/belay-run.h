@@ -22,8 +22,9 @@ G_BEGIN_DECLS
  * program does behind a belay_shield() of its own.) The third ends the process at once, as does one that finds the main
  * loop blocked and is the third. In the drain the first counts as the second, since there is no work left to cancel.
  *
- * Suspends: blocks until the end. Cancellation: by signals. Threads: the main thread, outside a fiber; in a child of
- * fork() it is refused with g_critical(), see belay_is_forked(). Errors: printed.
+ * Suspends: blocks until the end. Cancellation: by signals. Threads: the main thread, outside a fiber; it is refused with
+ * g_critical() in a child of fork(), see belay_is_forked(), while another thread runs the default main context, and in a
+ * callback of a program that runs already. Errors: printed.
  *
  * Returns: the exit status: 0 for success, 1 for a failure, 130 after SIGINT, 143 after SIGTERM (whichever came first),
  *   70 when the work succeeded but what is under way did not end in time. The third signal exits with 128 and its own number

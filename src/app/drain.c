@@ -9,7 +9,7 @@
  *
  * Invariants
  *   1. One drain at a time, on the thread that iterates the default context, outside of fibers.
- *   2. Its bound is real time, whatever the clock of fibers is.
+ *   2. Its bound is real time, whatever the clock of fibers is, and whatever else is ready in that context.
  */
 #include "app/drain.h"
 #include "scope/scope-private.h"
@@ -42,6 +42,7 @@ turn_until_drained (BelayContext *context, gint64 microseconds)
   if (microseconds != 0)
     {
       limit = g_timeout_source_new (0);
+      g_source_set_priority (limit, G_MININT);
       g_source_set_ready_time (limit, microseconds < 0 ? -1 : g_get_monotonic_time () + microseconds);
       g_source_set_callback (limit, on_limit, &timed_out, NULL);
       g_source_attach (limit, NULL);

@@ -25,11 +25,22 @@ prefix_error (BelayPart *self, const char *what, GError **error)
 
 /* --- stopping --- */
 
+/* When its time is up its children are cancelled, and waited for by the end of the program. */
+static gboolean
+scope_close (gpointer scope, BelayReason reason, GError **error)
+{
+  gboolean ok = belay_scope_finish (scope, reason, error);
+
+  if (!ok)
+    belay_scope_hold_errors (scope, belay_fiber_self (), *error);
+  return ok;
+}
+
 static gboolean
 part_close (gpointer data, BelayReason reason, GError **error)
 {
   BelayPart *self = data;
-  gpointer resource = self->resource;
+  gpointer resource = g_steal_pointer (&self->resource);
   gboolean ok = TRUE;
 
   if (resource == NULL)
@@ -41,14 +52,13 @@ part_close (gpointer data, BelayReason reason, GError **error)
       belay_resource_drop (resource);
       break;
     case BELAY_TAG_SCOPE:
-      ok = belay_scope_finish (resource, reason, error);
+      ok = belay_release_run (belay_fiber_self (), scope_close, resource, reason, self->stop_timeout, NULL, "BelayScope", error);
       belay_scope_unref (resource);
       break;
     default:
       ok = belay_resource_close (resource, reason, self->stop_timeout, error);
       break;
     }
-  self->resource = NULL;
   if (!ok)
     prefix_error (self, "did not stop well", error);
   belay_part_set_state (self, ok ? BELAY_LIFESPAN_STOPPED : BELAY_LIFESPAN_FAILED);

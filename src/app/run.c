@@ -12,7 +12,8 @@
  *   3. The third ends the process at once.
  * In the drain there is no work left to cancel, so a first one hurries already.
  *
- * One run at a time, on the thread that owns the default context; never in a forked child.
+ * One run at a time, on the thread that owns the default context; never in a forked child. What all runs have in common, that of
+ * a GApplication too (application.c), is between belay_run_begin() and belay_run_end().
  */
 #include "app/drain.h"
 #include "app/run.h"
@@ -34,6 +35,8 @@ typedef struct
 
 static int exit_status = -1;
 static gint64 drain_timeout = 10000; /* ms */
+static gboolean runs;  /* by the thread that owns the default context */
+static GSource *look;  /* for what is held too long; NULL: nobody asked */
 
 void
 belay_run_set_exit_status (int status)
@@ -79,6 +82,56 @@ look_for_leaks (gpointer unused)
 {
   belay_leaks_look ();
   return G_SOURCE_CONTINUE;
+}
+
+gboolean
+belay_run_begin (const char *name, BelaySignalFunc func, gpointer data)
+{
+  const char *why = NULL;
+
+  belay_debug_init ();
+  if (belay_forked ())
+    why = "this process was forked from one that uses Belay: only exec() or _exit() may follow";
+  else if (belay_in_fiber ())
+    why = "called in a fiber, whose main loop is running already";
+  else if (!g_main_context_acquire (NULL))
+    why = "another thread runs the default main context";
+  else if (runs)
+    {
+      g_main_context_release (NULL);
+      why = "called in a program that runs already";
+    }
+  if (why != NULL)
+    {
+      g_critical ("%s: %s", name, why);
+      return FALSE;
+    }
+
+  runs = TRUE;
+  belay_signals_begin (func, data);
+  if (G_UNLIKELY (belay_leaks_patience != G_MAXINT64))
+    {
+      look = g_timeout_source_new ((guint) CLAMP (belay_leaks_patience / 2000, 10, 1000));
+      g_source_set_callback (look, look_for_leaks, NULL, NULL);
+      g_source_attach (look, NULL);
+    }
+  return TRUE;
+}
+
+void
+belay_run_end (void)
+{
+  if (look != NULL)
+    {
+      g_source_destroy (look);
+      g_clear_pointer (&look, g_source_unref);
+    }
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_at_end ();
+  belay_signals_end ();
+  belay_hurry (G_MAXINT64);
+  runs = FALSE;
+  g_main_context_release (NULL);
 }
 
 void
@@ -132,33 +185,17 @@ belay_run (BelayFunc func, gpointer data)
   End end = { .waiter = { .notify = on_end }, .run = &self };
   g_autoptr (BelayFuture) future = NULL;
   g_autoptr (GError) error = NULL;
-  GSource *look = NULL;
   guint n_left;
   int status;
 
   g_return_val_if_fail (func != NULL, 1);
-  if (belay_forked ())
-    {
-      g_critical ("belay_run: this process was forked from one that uses Belay: only exec() or _exit() may follow");
-      return 1;
-    }
-  if (belay_in_fiber ())
-    {
-      g_critical ("belay_run: called in a fiber, whose main loop is running already");
-      return 1;
-    }
+  if (!belay_run_begin ("belay_run", on_signal, &self))
+    return 1;
 
   self.main_loop = g_main_loop_new (NULL, FALSE);
   self.task = belay_task_new (belay_context_get_for_main (NULL), NULL, func, NULL, data, NULL, NULL, "belay_run");
   self.task->root = TRUE;
   future = &self.task->fiber.future;
-  belay_signals_begin (on_signal, &self);
-  if (G_UNLIKELY (belay_leaks_patience != G_MAXINT64))
-    {
-      look = g_timeout_source_new ((guint) CLAMP (belay_leaks_patience / 2000, 10, 1000));
-      g_source_set_callback (look, look_for_leaks, NULL, NULL);
-      g_source_attach (look, NULL);
-    }
   belay_task_start_detached (self.task);
   if (belay_future_add_waiter (future, &end.waiter))
     g_main_loop_run (self.main_loop);
@@ -172,16 +209,8 @@ belay_run (BelayFunc func, gpointer data)
     status = 70; /* EX_SOFTWARE */
   if (belay_signals_first () != 0) /* until the very end */
     status = 128 + belay_signals_first ();
-  if (look != NULL)
-    {
-      g_source_destroy (look);
-      g_source_unref (look);
-    }
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_at_end ();
   exit_status = -1; /* the next run has one of its own */
-  belay_signals_end ();
-  belay_hurry (G_MAXINT64);
+  belay_run_end ();
   g_main_loop_unref (self.main_loop);
   return status;
 }

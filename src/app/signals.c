@@ -91,6 +91,8 @@ belay_signals_begin (BelaySignalFunc func, gpointer data)
 void
 belay_signals_end (void)
 {
+  if (source == NULL)
+    return;
   sigaction (SIGINT, &old_sigint, NULL);
   sigaction (SIGTERM, &old_sigterm, NULL);
   g_source_destroy (source);

@@ -7,7 +7,7 @@
 /* @nth: 1 or 2. On the thread that iterates the default main context. */
 typedef void (*BelaySignalFunc) (int nth, gpointer data);
 
-/* From here on the signals are ours, until belay_signals_end(). */
+/* From here on the signals are ours, until belay_signals_end(), which may be said again. */
 void belay_signals_begin (BelaySignalFunc func, gpointer data);
 void belay_signals_end   (void);
 /* The first that came since the last begin; 0: none. */

@@ -6,8 +6,7 @@
  * Whatever of the library's is alive there belongs to the parent: a close in the child would end the parent's
  * transactions, delete its files, say goodbye on its connections. So in the child nothing of it runs: guards and scheduled
  * releases do nothing, no fiber is resumed, awaits fail, and nothing new is begun. What may follow is exec() or _exit().
- * The
- * handler that marks the child does no more than that, since between fork() and exec() little else is safe.
+ * The handler that marks the child does no more than that, since between fork() and exec() little else is safe.
  *
  * LEAKS. What is held is written down: see scope/leaks.c. STRICT. What leaves something behind ends the process.
  *

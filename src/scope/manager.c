@@ -247,6 +247,8 @@ belay_manager_yield (BelayManager *self, gpointer value, GError **error)
 
   if (fiber == NULL || self->has_yielded || (BelayFiber *) self->done != fiber)
     {
+      if (belay_forked ())
+        return belay_fail_forked ("belay_manager_yield", error);
       g_critical ("belay_manager_yield: to be called once, by the manager function");
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_MISUSE, "a manager yields once, in its own fiber");
       return FALSE;
