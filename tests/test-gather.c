@@ -48,6 +48,35 @@ test_in_order (gpointer data, GError **error)
   return TRUE;
 }
 
+static gpointer
+map_cancelled (gpointer item, gpointer data, GError **error)
+{
+  if (item == data)
+    {
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, "the server cancelled it");
+      return NULL;
+    }
+  return map (item, data, error);
+}
+
+/* The function's own cancellation is a failure as any other: there is no result without that item. */
+static gboolean
+test_function_cancelled (gpointer data, GError **error)
+{
+  gpointer items[] = { GINT_TO_POINTER (10), GINT_TO_POINTER (20), GINT_TO_POINTER (30) };
+
+  for (guint at_once = 0; at_once < 3; at_once++)
+    {
+      g_autoptr (GError) failure = NULL;
+
+      g_assert_null (belay_await (belay_gather (items, 3, at_once, map_cancelled, items[1], g_free), &failure));
+      g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      g_assert_cmpstr (failure->message, ==, "the server cancelled it");
+    }
+  assert_log ("stopped stopped"); /* those that were under way: one, none, one */
+  return TRUE;
+}
+
 /* Another thread cancels it, at whatever instant: there is a result for each item, or none at all. */
 #define N_ITEMS 20000 /* so many that it takes a while to begin */
 
@@ -545,6 +574,7 @@ main (int argc, char **argv)
   thing_add_test ("/gather/L27-first-failure-cancels-the-others", test_first_failure);
   thing_add_test ("/gather/L9-all-errors", test_all_errors);
   thing_add_test ("/gather/L22-cancelled-waits-for-all", test_cancelled);
+  thing_add_test ("/gather/L27-function-that-is-cancelled-itself", test_function_cancelled);
   thing_add_test ("/gather/L21-cancelled-by-a-thread-at-any-instant", test_cancelled_by_thread);
   thing_add_test ("/gather/L22-timed-out-waits-for-all", test_timed_out);
   thing_add_test ("/gather/L26-dropped", test_dropped);

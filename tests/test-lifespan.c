@@ -203,6 +203,41 @@ test_failure_beside (gpointer data, GError **error)
   return TRUE;
 }
 
+static gpointer
+make_cancelled (gpointer data, GError **error)
+{
+  if (belay_sleep (20, error))
+    g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, "the server cancelled it");
+  return NULL;
+}
+
+static BelayFuture *
+open_cancelled (BelayLifespan *life, gpointer data)
+{
+  return belay_open (make_cancelled, NULL);
+}
+
+/* An opening that somebody else cancelled has failed; nobody waits for the part for ever. */
+static gboolean
+test_opening_cancelled (gpointer data, GError **error)
+{
+  Spec specs[] = { { "a" }, { "b", 1000 } };
+  g_autoptr (BelayLifespan) life = belay_lifespan_new ();
+  g_autoptr (GError) failure = NULL;
+  gint64 begin = now_ms ();
+
+  belay_lifespan_add (life, "a", open_spec, &specs[0], NULL);
+  belay_lifespan_add (life, "b", open_spec, &specs[1], NULL);
+  belay_lifespan_add (life, "c", open_cancelled, NULL, "a", NULL);
+  g_assert_false (belay_lifespan_run (life, serve, NULL, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_FAILED); /* the lifespan was not cancelled */
+  g_assert_true (g_pattern_match_simple ("the part \"c\" (*) did not start: the server cancelled it", failure->message));
+  g_assert_cmpint (now_ms () - begin, ==, 20);
+  g_assert_cmpstr (thing_reasons (), ==, "a:error");
+  thing_clear_log ();
+  return TRUE;
+}
+
 static gboolean
 test_work_fails (gpointer data, GError **error)
 {
@@ -824,6 +859,7 @@ main (int argc, char **argv)
   thing_add_test ("/lifespan/no-parts", test_empty);
   thing_add_test ("/lifespan/L49-partial-start-is-unwound-at-every-part", test_partial_start);
   thing_add_test ("/lifespan/L49-failure-interrupts-the-openings-beside-it", test_failure_beside);
+  thing_add_test ("/lifespan/L49-opening-that-is-cancelled-itself", test_opening_cancelled);
   thing_add_test ("/lifespan/L8-L9-work-fails", test_work_fails);
   thing_add_test ("/lifespan/L3-L9-stop-fails", test_stop_fails);
   thing_add_test ("/lifespan/L7-hanging-stop-is-forced-at-its-bound", test_hanging_stop);

@@ -64,7 +64,8 @@ G_BEGIN_DECLS
  * and `goto` out of it release, too, as a guard that is left without a word: a manager's yield then says that the body did
  * not end well, even for `return TRUE`. So does falling off the end with @error set, since then something in the block
  * has failed (%BELAY_REASON_ERROR): a manager is told that error, and may swallow it. A close that fails then is attached
- * to it (belay_attached_errors()), and the `else` part runs. The block commits nothing by itself.
+ * to it (belay_attached_errors()), and the `else` part runs. With %NULL for @error nothing tells that, and falling off the
+ * end is success: give it a place for the error, or `break`. The block commits nothing by itself.
  */
 #define BELAY_WITH(Type, name, future, error)                                                                     \
   for (int belay_step_##name = 0; belay_step_##name < 3; belay_step_##name = 3)                                   \

@@ -108,7 +108,8 @@ BELAY_AVAILABLE_IN_1_0 void belay_lifespan_set_stop_timeout  (BelayLifespan *lif
  *
  * Suspends: until all has ended. Cancellation: interrupts openings and @serve, at any time; parts are always stopped, shielded.
  * Threads: in a fiber. Errors: of a part that did not start, or did not stop well, with its name and the place where it was
- * added; those of @serve; %BELAY_ERROR_MISUSE when a part needs one that there is not, or itself in a circle: nothing was opened.
+ * added (%BELAY_ERROR_FAILED when its opening says that it was cancelled, and nothing around it is); those of @serve;
+ * %BELAY_ERROR_MISUSE when a part needs one that there is not, or itself in a circle: nothing was opened.
  *
  * Returns: %TRUE when all started, @serve returned %TRUE, and all stopped well
  */

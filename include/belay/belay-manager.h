@@ -75,7 +75,7 @@ BELAY_AVAILABLE_IN_1_0 gboolean belay_manager_yield (BelayManager *manager, gpoi
  *
  * Suspends: never. Cancellation: none. Threads: in the manager's fiber. Errors: none.
  *
- * Returns: %TRUE when it is swallowed; %FALSE when it cannot be, so roll back as ever
+ * Returns: %TRUE when it is swallowed; %FALSE when it cannot be, or nothing was lent, so roll back as ever
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_manager_swallow (BelayManager *manager);
 

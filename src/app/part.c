@@ -154,6 +154,12 @@ belay_part_start (gpointer data, GError **error)
     }
   else
     {
+      if (g_error_matches (*error, G_IO_ERROR, G_IO_ERROR_CANCELLED) && belay_checkpoint (NULL))
+        {
+          /* Nobody has cancelled it here: as a cancellation it would be no failure of the group's, and all would wait on. */
+          (*error)->domain = BELAY_ERROR;
+          (*error)->code = BELAY_ERROR_FAILED;
+        }
       if (!g_error_matches (*error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
         prefix_error (self, "did not start", error);
       if (self->resource == NULL)

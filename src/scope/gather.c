@@ -21,6 +21,7 @@ typedef struct
   gpointer       data;
   GDestroyNotify destroy;
   const char    *site;
+  BelayScope    *group;
   guint          next;    /* the first that nobody has begun */
   gpointer      *results;
 } Gather;
@@ -44,6 +45,9 @@ take_items (gpointer data, GError **error)
         {
           if (result != NULL && self->destroy != NULL)
             self->destroy (result);
+          /* A member that is cancelled alone has not failed its group; but here there is no result without it. */
+          if (g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            belay_scope_cancel (self->group, failure->message);
           g_propagate_error (error, failure);
           return FALSE;
         }
@@ -61,6 +65,7 @@ gather (gpointer data, GError **error)
   GPtrArray *results;
   gboolean ok;
 
+  self->group = group;
   self->results = g_new0 (gpointer, self->n);
   for (guint i = 0; i < n_fibers; i++)
     if (!belay_scope_spawn (group, take_items, self, NULL))

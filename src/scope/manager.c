@@ -285,7 +285,7 @@ belay_manager_swallow (BelayManager *self)
 {
   g_return_val_if_fail (self != NULL, FALSE);
 
-  if (!self->has_yielded || self->told == NULL || (BelayFiber *) self->done != belay_fiber_self ())
+  if (self->told == NULL || (BelayFiber *) self->done != belay_fiber_self ())
     {
       g_critical ("belay_manager_swallow: to be called by the manager function, when its yield has failed");
       return FALSE;

@@ -168,7 +168,7 @@ BelayFuture *belay_task_start_borrowing (BelayFunc func, BelayValueFunc value_fu
                                          GDestroyNotify destroy, const char *site);
 /* Its fiber is cancelled when the last interest in its future is dropped. */
 void        belay_task_cancel_when_dropped (BelayTask *task);
-/* A future of what @func makes, in a detached fiber that is cancelled when nobody waits any more. */
+/* Runs @func in a detached fiber, which goes on when its future is dropped. */
 BelayFuture *belay_task_detached   (BelayContext *context, BelayFunc func, gpointer data, GDestroyNotify destroy_data,
                                     const char *site);
 
