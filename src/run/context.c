@@ -599,8 +599,10 @@ belay_context_is_home (void)
     }
   else if (own && g_main_context_acquire (main_context))
     {
+      /* One reference is the source's. Jobs do not count: whoever waits for one does so by himself, and a worker gives
+       * its part back a moment after the result is known. */
       is_home = belay_context_has_items (context) || belay_context_has_detached (context) ||
-                atomic_load_explicit (&context->refs, memory_order_relaxed) != 1; /* the source's */
+                atomic_load_explicit (&context->refs, memory_order_relaxed) % BELAY_CONTEXT_JOB != 1;
       g_main_context_release (main_context);
     }
   g_mutex_unlock (&contexts_lock);
