@@ -229,6 +229,7 @@ belay_scope_for_object (GObject *object)
   if (g_object_replace_qdata (object, object_quark (), NULL, self, close_with_object, NULL))
     return self;
   self->state = BELAY_SCOPE_CLOSED; /* another thread was first, and nobody has seen this one */
+  belay_leaks_let_go (self);
   belay_scope_unref (self);
   return g_object_get_qdata (object, object_quark ());
 }
