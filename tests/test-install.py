@@ -103,7 +103,7 @@ def installed(tmp):
     environment = {**os.environ, 'PKG_CONFIG_PATH': str(prefix / 'lib' / 'pkgconfig'),
                    'LD_LIBRARY_PATH': str(prefix / 'lib')}
     flags = run('pkg-config', '--cflags', '--libs', 'belay-1', 'belay-sqlite-1', env=environment).split()
-    if str(SOURCE) in ' '.join(flags) or any(flag.startswith('-Wl') for flag in flags):
+    if f'{SOURCE}/' in ' '.join(flags) or any(flag.startswith('-Wl') for flag in flags):
         raise Failure(f'the flags are {" ".join(flags)}')
     run(*os.environ.get('CC', 'cc').split(), 'program.c', '-o', 'program', *flags, cwd=outside)
     expect('it prints', run('./program', cwd=outside, env=environment), PRINTS)
