@@ -40,7 +40,7 @@ close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **e
 
   if (tag == BELAY_TAG_INSTANT)
     {
-      belay_resource_drop (resource);
+      belay_resource_end_instant (resource);
       return TRUE;
     }
   if (tag != BELAY_TAG_SCOPE)
@@ -62,26 +62,15 @@ close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **e
   return FALSE;
 }
 
-void
-belay_release (gpointer variable)
+/* What is no instant one. */
+static G_NO_INLINE void
+release_resource (gpointer resource)
 {
-  gpointer resource;
-  BelayFiber *fiber;
+  BelayFiber *fiber = belay_fiber_self ();
   const char *name;
   GError *error = NULL;
-  int saved_errno = errno;
 
-  g_return_if_fail (variable != NULL);
-
-  resource = take (variable);
-  if (resource == NULL || belay_forked ())
-    return;
-  fiber = belay_fiber_self ();
-  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
-    {
-      belay_resource_drop (resource);
-    }
-  else if (fiber == NULL)
+  if (fiber == NULL)
     {
       belay_resource_schedule (NULL, resource, NULL);
     }
@@ -101,6 +90,23 @@ belay_release (gpointer variable)
           belay_scope_add_error (belay_scope_innermost (fiber), error, belay_attached_take (fiber, error), NULL);
         }
     }
+}
+
+void
+belay_release (gpointer variable)
+{
+  gpointer resource;
+  int saved_errno = errno;
+
+  g_return_if_fail (variable != NULL);
+
+  resource = take (variable);
+  if (resource == NULL || belay_forked ())
+    return;
+  if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
+    belay_resource_end_instant (resource);
+  else
+    release_resource (resource);
   errno = saved_errno;
 }
 
@@ -119,7 +125,7 @@ close_said (gpointer variable, BelayReason said, GError **error)
     return belay_fail_forked ("belay_close", error);
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
     {
-      belay_resource_drop (resource);
+      belay_resource_end_instant (resource);
       return TRUE;
     }
   fiber = belay_fiber_self ();
@@ -330,7 +336,7 @@ belay_close_start (gpointer variable)
     return belay_future_new_done ();
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
     {
-      belay_resource_drop (resource);
+      belay_resource_end_instant (resource);
       return belay_future_new_done ();
     }
   self = g_new (Close, 1);

@@ -216,10 +216,7 @@ belay_resource_drop (gpointer resource)
   if (resource == NULL || belay_forked ())
     return;
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
-    {
-      belay_leaks_let_go (resource);
-      abandon (resource);
-    }
+    belay_resource_end_instant (resource);
   else
     belay_resource_schedule (NULL, resource, NULL);
 }

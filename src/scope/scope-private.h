@@ -135,6 +135,14 @@ belay_leaks_let_go (gpointer held)
     belay_leaks_forget (held);
 }
 
+/* Releases one whose `abandon` is the whole of it. */
+static inline void
+belay_resource_end_instant (gpointer resource)
+{
+  belay_leaks_let_go (resource);
+  (*(const BelayPlainClass **) resource)->abandon (resource);
+}
+
 /* --- release.c --- */
 #define BELAY_COMMITTING ((gint64) -1)
 typedef gboolean (*BelayReleaseFunc) (gpointer data, BelayReason reason, GError **error);
