@@ -353,6 +353,7 @@ context_dispatch (GSource *source, GSourceFunc callback, gpointer data)
       take_remote (self);
       belay_timers_fire (self);
       self->slice = BELAY_SLICE;
+      self->n_slices++;
       while (self->slice > 0 && (item = belay_context_pop (self)) != NULL)
         {
           self->slice--;

@@ -60,6 +60,7 @@ struct _BelayContext
   BelayFiber  *current;       /* NULL while none runs, or it is covered; read it by belay_fiber_self() */
   BelayLevel  *level;         /* NULL outside a dispatch */
   int          slice;         /* fibers that may still run in this slice */
+  guint        n_slices;      /* so far; it may wrap */
   BelayStack  *warm;          /* stacks to use next, the warmest first */
   guint        n_warm;
   guint        n_stacks;      /* warm ones and those of fibers */

@@ -36,6 +36,9 @@ struct _Table
   gsize       mask, n;
   atomic_uint version;
   atomic_bool in_use; /* its thread lives */
+  BelayContext *context; /* this and the next three: when the clock was last read, and what it said */
+  guint       n_slices, n_uses;
+  gint64      now;
   Table      *next;
 };
 
@@ -45,7 +48,7 @@ static GHashTable *strays;     /* what was held → how often it was given back 
 static GHashTable *told;       /* what has been held too long, by pointer → since when, as told */
 static atomic_int n_strays;
 static gint64 next_look;       /* for what is held too long */
-static __thread Table *own_table;
+static __thread Table *own_table __attribute__ ((tls_model ("initial-exec")));
 
 static void
 end_table (gpointer table)
@@ -99,7 +102,7 @@ key_of (gpointer held, BelayFiber *fiber)
 /* --- a thread's own --- */
 
 /* Takes out what is at @hole, and moves up what would no longer be found. */
-static void
+static inline void
 remove_at (Table *self, gsize hole)
 {
   begin_write (self);
@@ -114,7 +117,7 @@ remove_at (Table *self, gsize hole)
   end_write (self);
 }
 
-static void
+static inline void
 insert (Table *self, const Held *held)
 {
   gsize i = first_place (held->key, self->mask);
@@ -370,7 +373,7 @@ forget_elsewhere (Table *self, gpointer resource)
   return found;
 }
 
-static gboolean
+static inline gboolean
 forget (gpointer resource)
 {
   Table *self = own_table;
@@ -408,15 +411,33 @@ on_finalized (gpointer name, GObject *object)
   belay_strict_end ("what was finalized without being closed");
 }
 
-void
-belay_leaks_note (gpointer resource, const char *name, const char *site)
+#define USES 64 /* of one look at the clock */
+
+/* What is held for seconds is told; to read the clock each time would cost as much as all the rest. */
+static inline gint64
+about_now (Table *self)
+{
+  BelayContext *context = belay_thread.context;
+
+  if (context == NULL || context != self->context || context->n_slices != self->n_slices || ++self->n_uses >= USES)
+    {
+      self->context = context;
+      self->n_slices = context != NULL ? context->n_slices : 0;
+      self->n_uses = 0;
+      self->now = belay_clock_after_now ();
+    }
+  return self->now;
+}
+
+static inline void
+note (gpointer resource, const char *name, const char *site)
 {
   Table *self = G_LIKELY (own_table != NULL) ? own_table : make_own_table ();
   BelayFiber *fiber = belay_fiber_self ();
   Held held = { .held = resource, .key = key_of (resource, fiber), .name = name, .site = site };
 
   held.owner = fiber != NULL ? fiber->site : NULL;
-  held.since = belay_leaks_patience == G_MAXINT64 ? belay_clock_after_now () : belay_now ();
+  held.since = belay_leaks_patience == G_MAXINT64 ? about_now (self) : belay_now ();
   if (G_UNLIKELY ((self->n + 1) * 4 > (self->mask + 1) * 3))
     grow (self);
   insert (self, &held);
@@ -427,9 +448,18 @@ belay_leaks_note (gpointer resource, const char *name, const char *site)
 }
 
 void
+belay_leaks_note (gpointer resource, const char *name, const char *site)
+{
+  note (resource, name, site);
+}
+
+void
 belay_leaks_hold (gpointer resource, const char *site)
 {
-  belay_leaks_note (resource, belay_resource_name (resource), site);
+  if (G_LIKELY (belay_resource_tag (resource) == BELAY_TAG_INSTANT))
+    note (resource, ((BelayPlain *) resource)->klass->name, site);
+  else
+    belay_leaks_note (resource, belay_resource_name (resource), site);
 }
 
 void

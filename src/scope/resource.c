@@ -49,14 +49,6 @@ plain_class (gpointer resource)
   return (klass->tag & 3) != 0 ? klass : NULL;
 }
 
-gsize
-belay_resource_tag (gpointer resource)
-{
-  const BelayPlainClass *klass = plain_class (resource);
-
-  return klass != NULL ? klass->tag : 0;
-}
-
 gboolean
 belay_resource_is_valid (gpointer resource)
 {

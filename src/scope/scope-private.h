@@ -88,7 +88,16 @@ struct _BelayScope
 
 /* --- resource.c --- */
 const char *belay_resource_name    (gpointer resource);
-gsize       belay_resource_tag     (gpointer resource);
+/* That of its plain class; 0 for an object. A struct without a class is BELAY_PLAIN_TAG: it is told when it is used. */
+static inline gsize
+belay_resource_tag (gpointer resource)
+{
+  const BelayPlainClass *klass = *(const BelayPlainClass **) resource;
+
+  if (G_UNLIKELY (klass == NULL))
+    return BELAY_PLAIN_TAG;
+  return (klass->tag & 3) != 0 ? klass->tag : 0;
+}
 /* Where it was taken out of a future, if that was in a fiber of this thread, and is still known. */
 const char *belay_resource_site    (BelayContext *home, gpointer resource);
 /* Tells whether it is one, and reports it when not. */
