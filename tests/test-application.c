@@ -39,6 +39,19 @@ typedef struct
   const Spec *spec;
 } Lamp;
 
+/* A long sleep in short pieces, between which the thread sanitizer can hand over a signal that came at a bad moment. */
+static gboolean
+sleep_long (gint64 milliseconds, GError **error)
+{
+  for (gint64 left = milliseconds; left > 0; left -= 50)
+    {
+      if (!belay_sleep (MIN (left, 50), error))
+        return FALSE;
+      usleep (1);
+    }
+  return TRUE;
+}
+
 static gboolean
 lamp_close (gpointer data, BelayReason reason, GError **error)
 {
@@ -52,7 +65,7 @@ lamp_close (gpointer data, BelayReason reason, GError **error)
     }
   if (spec->is_ready && spec->close_ms > 0)
     say ("ready\n");
-  return spec->close_ms == 0 || belay_sleep (spec->close_ms, error);
+  return sleep_long (spec->close_ms, error);
 }
 
 static void
@@ -76,7 +89,7 @@ lamp_open (gpointer data, GError **error)
     }
   if (spec->is_ready && spec->open_ms > 0)
     say ("ready\n");
-  if (spec->open_ms > 0 && !belay_sleep (spec->open_ms, error))
+  if (!sleep_long (spec->open_ms, error))
     return NULL;
   lamp = belay_plain_new (Lamp, &lamp_class);
   lamp->spec = spec;
@@ -114,7 +127,7 @@ serve_long (gpointer data, GError **error)
   gboolean ok;
 
   say ("ready\n");
-  ok = belay_sleep (60000, error);
+  ok = sleep_long (60000, error);
   say (ok ? "served " : "interrupted ");
   return ok;
 }
