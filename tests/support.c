@@ -54,15 +54,21 @@ test_tmp_path (const char *name)
 }
 
 guint
-test_count_fds (void)
+test_count_entries (const char *folder)
 {
-  g_autoptr (GDir) dir = g_dir_open ("/proc/self/fd", 0, NULL);
+  g_autoptr (GDir) dir = g_dir_open (folder, 0, NULL);
   guint n = 0;
 
   g_assert_nonnull (dir);
   while (g_dir_read_name (dir) != NULL)
     n++;
-  return n - 1; /* the one that reads */
+  return n;
+}
+
+guint
+test_count_fds (void)
+{
+  return test_count_entries ("/proc/self/fd") - 1; /* the one that reads */
 }
 
 static gboolean

@@ -40,5 +40,7 @@ gboolean test_is_watched  (void);
  * the child becomes another program first.
  */
 void  test_exit_child     (int status) G_GNUC_NORETURN;
+/* How many entries a folder has. */
+guint test_count_entries (const char *folder);
 /* How many descriptors the process has open. */
 guint test_count_fds    (void);

@@ -58,18 +58,6 @@ typedef struct
   guint     fds, n_runs;
 } Program;
 
-static guint
-count_files (const char *folder)
-{
-  g_autoptr (GDir) dir = g_dir_open (folder, 0, NULL);
-  guint n = 0;
-
-  g_assert_nonnull (dir);
-  while (g_dir_read_name (dir) != NULL)
-    n++;
-  return n;
-}
-
 static gboolean
 run_program (gpointer data, GError **error)
 {
@@ -79,7 +67,7 @@ run_program (gpointer data, GError **error)
     self->fds = test_count_fds (); /* what is opened once is open now */
   if (self->n_runs > 3)
     g_assert_cmpuint (test_count_fds (), ==, self->fds);
-  g_assert_cmpuint (count_files (self->folder), <=, 1);
+  g_assert_cmpuint (test_count_entries (self->folder), <=, 1);
   if (self->is_whole != NULL && g_file_test (self->path, G_FILE_TEST_EXISTS))
     g_assert_true (self->is_whole (self->path));
   return self->func (self, error);
@@ -99,7 +87,7 @@ program_init (Program *self, BelayFunc func, Check is_whole)
 static void
 program_clear (Program *self)
 {
-  g_assert_cmpuint (count_files (self->folder), <=, 1);
+  g_assert_cmpuint (test_count_entries (self->folder), <=, 1);
   if (self->is_whole != NULL)
     g_assert_true (self->is_whole (self->path));
   g_free (self->path);

@@ -55,25 +55,13 @@ make_folder (const char *name)
   return path;
 }
 
-static guint
-count_entries (const char *folder)
-{
-  g_autoptr (GDir) dir = g_dir_open (folder, 0, NULL);
-  guint n = 0;
-
-  g_assert_nonnull (dir);
-  while (g_dir_read_name (dir) != NULL)
-    n++;
-  return n;
-}
-
 /* What nobody waits for is given back a little later, on a busy disk much later. In a fiber. */
 static void
 wait_for_entries (const char *folder, guint n)
 {
-  for (guint i = 0; i < 20000 && count_entries (folder) != n; i++)
+  for (guint i = 0; i < 20000 && test_count_entries (folder) != n; i++)
     belay_sleep (1, NULL);
-  g_assert_cmpuint (count_entries (folder), ==, n);
+  g_assert_cmpuint (test_count_entries (folder), ==, n);
 }
 
 /* ThreadSanitizer opens pipes of its own when it finds something to say, or to suppress. */
@@ -737,7 +725,7 @@ create_errors (gpointer data, GError **error)
   assert_open_fails (belay_file_replace (slash), G_FILE_ERROR_ISDIR, slash);
   assert_open_fails (belay_file_replace (""), G_FILE_ERROR_NOENT, "");
   assert_open_fails (belay_file_replace ("/dev/null"), G_FILE_ERROR_INVAL, "/dev/null");
-  g_assert_cmpuint (count_entries (folder), ==, 0);
+  g_assert_cmpuint (test_count_entries (folder), ==, 0);
   return TRUE;
 }
 
@@ -887,7 +875,7 @@ dropped_without_close (gpointer data, GError **error)
   guint fds = settled_fds ();
 
   g_assert_nonnull (file);
-  g_assert_cmpuint (count_entries (folder), ==, 1);
+  g_assert_cmpuint (test_count_entries (folder), ==, 1);
   g_test_expect_message ("Belay", G_LOG_LEVEL_WARNING, "*dropped without being closed*");
   g_object_unref (file);
   g_test_assert_expected_messages ();
@@ -964,14 +952,14 @@ replace_committed (gpointer data, GError **error)
       belay_auto (BelayFile) file = belay_await (belay_file_replace (path), error);
 
       g_assert_nonnull (file);
-      g_assert_cmpuint (count_entries (folder), ==, 1u + (guint) there);
+      g_assert_cmpuint (test_count_entries (folder), ==, 1u + (guint) there);
       g_assert_true (belay_await_ok (belay_file_write_text (file, there ? "newer" : "new"), error));
       if (there)
         assert_content (path, "new");
       g_assert_true (belay_commit (&file, error));
       g_assert_null (file);
       assert_content (path, there ? "newer" : "new");
-      g_assert_cmpuint (count_entries (folder), ==, 1);
+      g_assert_cmpuint (test_count_entries (folder), ==, 1);
     }
   return TRUE;
 }
@@ -1038,7 +1026,7 @@ replace_left (gpointer data, GError **error)
             g_assert_no_error (local);
           g_assert_cmpint (ok, ==, way != LEAVE_ERROR);
           assert_content (path, "old");
-          g_assert_cmpuint (count_entries (folder), ==, 1);
+          g_assert_cmpuint (test_count_entries (folder), ==, 1);
         }
     }
   return TRUE;
@@ -1139,7 +1127,7 @@ replace_deadline (gpointer data, GError **error)
   g_assert_error (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   g_assert_null (file);
   assert_content (path, "old");
-  g_assert_cmpuint (count_entries (folder), ==, 1);
+  g_assert_cmpuint (test_count_entries (folder), ==, 1);
   return TRUE;
 }
 
@@ -1184,8 +1172,8 @@ replace_symlink (gpointer data, GError **error)
   g_assert_true (g_file_test (dangling, G_FILE_TEST_IS_SYMLINK));
   assert_content (made, "made");
   assert_open_fails (belay_file_replace (loop), G_FILE_ERROR_LOOP, loop);
-  g_assert_cmpuint (count_entries (inner), ==, 2);
-  g_assert_cmpuint (count_entries (folder), ==, 6);
+  g_assert_cmpuint (test_count_entries (inner), ==, 2);
+  g_assert_cmpuint (test_count_entries (folder), ==, 6);
   g_unlink (loop);
   return TRUE;
 }
@@ -1271,7 +1259,7 @@ assert_commit_fails (const char *folder, int code)
   g_assert_false (belay_await_ok (belay_spawn (replace_failed_write, path), &error));
   g_assert_error (error, G_FILE_ERROR, code);
   assert_content (path, "old");
-  g_assert_cmpuint (count_entries (folder), ==, 1);
+  g_assert_cmpuint (test_count_entries (folder), ==, 1);
 }
 
 static gboolean

@@ -134,10 +134,16 @@ belay_run_end (void)
   g_main_context_release (NULL);
 }
 
+static const char *
+program_name (void)
+{
+  return g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name;
+}
+
 void
 belay_run_print_error (const GError *error)
 {
-  g_printerr ("%s: %s\n", g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name, error->message);
+  g_printerr ("%s: %s\n", program_name (), error->message);
 }
 
 void
@@ -150,8 +156,7 @@ belay_run_print_attached (BelayErrors *errors)
       g_autofree char *from = site != NULL ? g_strdup_printf (" (from %s)", site) : g_strdup ("");
 
       if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-        g_printerr ("%s: also: %s%s\n", g_get_prgname () != NULL ? g_get_prgname () : program_invocation_short_name,
-                    error->message, from);
+        g_printerr ("%s: also: %s%s\n", program_name (), error->message, from);
     }
 }
 

@@ -25,8 +25,8 @@
  *      thread costs 27 µs to wake. On a single processor
  *      it gives that up a few times instead; with nothing in flight it does neither.
  *   5. When the GMainContext is gone, so is the home thread, and `remote` is closed for good. Every item that was queued, is
- *      pushed later, or waits for a timer, is an *orphan*: it is run by whoever finds it so, one at a time for
- *      each context and never inside of another of the same, which stands for the home thread. It looks at belay_context_is_gone(), rejects
+ *      pushed later, or waits for a timer, is an *orphan*: it is run by whoever finds it so, one at a time for each context
+ *      and never inside of another of the same, which stands for the home thread. It looks at belay_context_is_gone(), rejects
  *      what it was to resolve, and calls no function but destroy functions. A fiber that was suspended there stays so.
  *   6. The memory of a context, and its descriptor, stay a context's for ever: one that has ended is kept to be used again.
  *      So a thread that pushes without a reference finds it closed, or another that its item does no harm to.

@@ -234,15 +234,13 @@ close_after_error (gpointer variable, gboolean *ret_closed, GError **error)
     {
       g_propagate_error (error, failure);
     }
-  else if (error != NULL && *error != NULL)
-    {
-      g_prefix_error (&failure, "closing a %s: ", name);
-      belay_attached_add (fiber, *error, failure, fiber->site);
-    }
   else
     {
       g_prefix_error (&failure, "closing a %s: ", name);
-      belay_scope_add_error (belay_scope_innermost (fiber), failure, belay_attached_take (fiber, failure), NULL);
+      if (error != NULL && *error != NULL)
+        belay_attached_add (fiber, *error, failure, fiber->site);
+      else
+        belay_scope_add_error (belay_scope_innermost (fiber), failure, belay_attached_take (fiber, failure), NULL);
     }
   return swallowed;
 }
@@ -307,7 +305,7 @@ belay_close_describe (gpointer data, GPtrArray *lines)
 {
   Close *self = data;
 
-  g_ptr_array_add (lines, g_strconcat ("closing a ", self->name, self->site != NULL ? " from " : NULL, self->site, NULL));
+  belay_describe_closing (self->name, self->site, lines);
 }
 
 /* The end of it, also when there was no stack to run it on. */

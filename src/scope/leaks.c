@@ -429,13 +429,15 @@ about_now (Table *self)
   return self->now;
 }
 
-static inline void
-note (gpointer resource, const char *name, const char *site)
+void
+belay_leaks_remember (gpointer resource, const char *site)
 {
   Table *self = G_LIKELY (own_table != NULL) ? own_table : make_own_table ();
   BelayFiber *fiber = belay_fiber_self ();
-  Held held = { .held = resource, .key = key_of (resource, fiber), .name = name, .site = site };
+  Held held = { .held = resource, .key = key_of (resource, fiber), .site = site };
 
+  held.name = belay_resource_tag (resource) == BELAY_TAG_INSTANT ? ((BelayPlain *) resource)->klass->name
+                                                                  : belay_resource_name (resource);
   held.owner = fiber != NULL ? fiber->site : NULL;
   held.since = belay_leaks_patience == G_MAXINT64 ? about_now (self) : belay_now ();
   if (G_UNLIKELY ((self->n + 1) * 4 > (self->mask + 1) * 3))
@@ -445,21 +447,6 @@ note (gpointer resource, const char *name, const char *site)
     g_object_weak_ref (resource, on_finalized, NULL);
   if (G_UNLIKELY (belay_leaks_patience != G_MAXINT64 && held.since >= next_look))
     belay_leaks_look ();
-}
-
-void
-belay_leaks_note (gpointer resource, const char *name, const char *site)
-{
-  note (resource, name, site);
-}
-
-void
-belay_leaks_hold (gpointer resource, const char *site)
-{
-  if (G_LIKELY (belay_resource_tag (resource) == BELAY_TAG_INSTANT))
-    note (resource, ((BelayPlain *) resource)->klass->name, site);
-  else
-    belay_leaks_note (resource, belay_resource_name (resource), site);
 }
 
 void

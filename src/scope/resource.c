@@ -218,7 +218,7 @@ static __attribute__ ((constructor)) void
 tell_awaits (void)
 {
   belay_taken_destroy = belay_resource_drop;
-  belay_taken_hold = belay_leaks_hold;
+  belay_taken_hold = belay_leaks_remember;
 }
 
 BelayFuture *

@@ -60,8 +60,8 @@ take_next (Batch *self)
   return next;
 }
 
-static void
-describe_one (const char *name, const char *site, GPtrArray *lines)
+void
+belay_describe_closing (const char *name, const char *site, GPtrArray *lines)
 {
   g_ptr_array_add (lines, site != NULL ? g_strdup_printf ("closing a %s from %s", name, site)
                                        : g_strdup_printf ("closing a %s", name));
@@ -74,9 +74,9 @@ belay_batch_describe (gpointer batch, GPtrArray *lines)
 
   belay_spin_lock (&batches_lock);
   if (self->name != NULL)
-    describe_one (self->name, self->current.site, lines);
+    belay_describe_closing (self->name, self->current.site, lines);
   for (Scheduled *next = self->first; next != NULL; next = next->next)
-    describe_one (belay_resource_name (next->resource), next->site, lines);
+    belay_describe_closing (belay_resource_name (next->resource), next->site, lines);
   belay_spin_unlock (&batches_lock);
 }
 

@@ -123,20 +123,28 @@ char       *belay_fiber_describe   (BelayFiber *fiber);
 /* What some detached fibers do, which the end of the program tells about: under the lock of what is pending. */
 gboolean    belay_batch_run        (gpointer batch, GError **error);
 void        belay_batch_describe   (gpointer batch, GPtrArray *lines);
+void        belay_describe_closing (const char *name, const char *site, GPtrArray *lines);
 gboolean    belay_close_now        (gpointer close, GError **error);
 void        belay_close_describe   (gpointer close, GPtrArray *lines);
 
 /* --- leaks.c: for BELAY_UNUSUAL_LEAKS alone --- */
-/* It is held from now on; the second: what is no resource, too. */
-void        belay_leaks_hold       (gpointer resource, const char *site);
-void        belay_leaks_note       (gpointer held, const char *name, const char *site);
-/* Its release begins. */
+/* Behind belay_leaks_hold() and belay_leaks_let_go(). */
+void        belay_leaks_remember   (gpointer resource, const char *site);
 void        belay_leaks_forget     (gpointer held);
 /* (transfer full): what is held at this moment, "a BelayFile from file.c:42" each. */
 GStrv       belay_leaks_list       (void);
 void        belay_leaks_look       (void);
 void        belay_leaks_at_end     (void);
 
+/* It is held from now on. */
+static inline void
+belay_leaks_hold (gpointer resource, const char *site)
+{
+  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
+    belay_leaks_remember (resource, site);
+}
+
+/* Its release begins. */
 static inline void
 belay_leaks_let_go (gpointer held)
 {

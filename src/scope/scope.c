@@ -146,8 +146,7 @@ belay_scope_begin_at (const char *site)
       return NULL;
     }
   self = scope_alloc (fiber->context, site);
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (self, site);
+  belay_leaks_hold (self, site);
   self->body = fiber;
   belay_limit_push (fiber, &self->limit);
   return self;
@@ -169,8 +168,7 @@ belay_scope_new_at (const char *site)
   BelayScope *self = scope_alloc (belay_context_get (), site);
 
   self->stored = TRUE;
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (self, site);
+  belay_leaks_hold (self, site);
   return self;
 }
 

@@ -56,8 +56,7 @@ push_timeout (BelayFiber *fiber, gint64 when)
   limit->klass = &timeout_class;
   atomic_init (&limit->deadline, when);
   belay_limit_push (fiber, limit);
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (limit, NULL);
+  belay_leaks_hold (limit, NULL);
   return (BelayTimeout *) limit;
 }
 
@@ -151,8 +150,7 @@ belay_shield (void)
   limit->klass = &shield_class;
   limit->shield = TRUE;
   belay_limit_push (fiber, limit);
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (limit, NULL);
+  belay_leaks_hold (limit, NULL);
   return (BelayShield *) limit;
 }
 

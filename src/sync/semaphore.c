@@ -229,8 +229,7 @@ belay_semaphore_try_acquire (BelaySemaphore *self)
   g_return_val_if_fail (self != NULL, NULL);
   if (!try_take (self))
     return NULL;
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (self, NULL);
+  belay_leaks_hold (self, NULL);
   return (BelayPermit *) self;
 }
 
@@ -287,8 +286,7 @@ belay_semaphore_acquire_at (BelaySemaphore *self, GError **error, const char *si
     return NULL;
   if (G_UNLIKELY (!try_take (self) && !acquire_slow (self, fiber, error, site)))
     return NULL;
-  if (G_UNLIKELY ((belay_unusual & BELAY_UNUSUAL_LEAKS) != 0))
-    belay_leaks_hold (self, site);
+  belay_leaks_hold (self, site);
   return (BelayPermit *) self;
 }
 
