@@ -17,6 +17,13 @@
 #include <belay/belay-manager.h>
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
+#include <belay/belay-event.h>
+#include <belay/belay-latch.h>
+#include <belay/belay-barrier.h>
+#include <belay/belay-once.h>
+#include <belay/belay-rate-limiter.h>
+#include <belay/belay-ticker.h>
+#include <belay/belay-shared.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>

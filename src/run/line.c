@@ -230,7 +230,7 @@ belay_lines_end (gpointer owner, const char *name, atomic_flag *lock, BelayLine 
   if (G_LIKELY (served == NULL))
     return TRUE;
 
-  g_critical ("the last reference to a %s was dropped while somebody waits for it", name);
+  g_critical ("the last reference to the %s was dropped while somebody waits for it", name);
   g_mutex_lock (&buried_lock);
   if (buried == NULL)
     buried = g_ptr_array_new ();
