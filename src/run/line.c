@@ -136,13 +136,16 @@ belay_turn_wait (BelayTurn *turn, atomic_flag *lock)
   BelayFiber *fiber = turn->fiber;
   gboolean left;
 
-  do
+  for (;;)
     {
+      if (G_UNLIKELY (fiber->stack->fired)) /* by its own fiber, before it came here */
+        return TRUE;
       belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
       if (G_LIKELY (fiber->stack->fired))
         return TRUE;
+      if (belay_limit_notice (fiber))
+        break;
     }
-  while (!belay_limit_notice (fiber));
 
   belay_spin_lock (lock);
   left = turn->line != NULL;
