@@ -56,7 +56,7 @@ enum
   BELAY_WAITS_FOR_TIME,     /* NULL */
   BELAY_WAITS_FOR_FUTURE,   /* the BelayFuture */
   BELAY_WAITS_FOR_CHILDREN, /* the BelayScope that it closes */
-  BELAY_WAITS_FOR_PERMIT,   /* the BelaySemaphore */
+  BELAY_WAITS_IN_LINE,      /* the BelayLine, see line.h */
   BELAY_WAITS_FOR_BODY      /* the BelayManager whose body runs */
 };
 

@@ -6,6 +6,7 @@
  * scope waits for its children: each is named by where it was spawned, so that the chain of who waits for whom can be
  * followed from line to line.
  */
+#include "run/line.h"
 #include "scope/scope-private.h"
 
 #define CHILDREN 8 /* of a scope that are named */
@@ -44,6 +45,14 @@ describe_future (GString *text, BelayFuture *future)
     g_string_append (text, "a future");
 }
 
+static void
+describe_line (GString *text, BelayLine *line)
+{
+  g_string_append (text, line->klass->what);
+  if (line->klass->describe != NULL)
+    line->klass->describe (line, text);
+}
+
 char *
 belay_fiber_describe (BelayFiber *fiber)
 {
@@ -68,8 +77,8 @@ belay_fiber_describe (BelayFiber *fiber)
     case BELAY_WAITS_FOR_CHILDREN:
       describe_children (text, stack->wait_object);
       break;
-    case BELAY_WAITS_FOR_PERMIT:
-      g_string_append (text, "a permit of a semaphore");
+    case BELAY_WAITS_IN_LINE:
+      describe_line (text, stack->wait_object);
       break;
     case BELAY_WAITS_FOR_BODY:
       g_string_append (text, "the end of its manager's body");

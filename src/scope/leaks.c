@@ -9,6 +9,7 @@
  *
  * A permit is its semaphore's pointer, so the table is a multiset. Where the pointer says nothing of who holds it, the place
  * is found by the fiber, too, or else a thousand fibers with a permit of one semaphore each would be one long list.
+ * Mostly what was acquired last is given back first: so a few are *recent*, a stack before the table.
  *
  * All this is asked for by BELAY_DEBUG=leaks; otherwise one word, which is looked at anyway, says that it is off.
  *
@@ -29,9 +30,13 @@ typedef struct
   gint64      since;
 } Held;
 
+enum { RECENT = 4 };
+
 typedef struct _Table Table;
 struct _Table
 {
+  Held        recent[RECENT];
+  guint       n_recent;
   Held       *places; /* a power of two of them, three quarters full at most */
   gsize       mask, n;
   atomic_uint version;
@@ -101,6 +106,23 @@ key_of (gpointer held, BelayFiber *fiber)
 
 /* --- a thread's own --- */
 
+static inline gboolean
+is_at (const Held *place, gpointer held, gpointer key)
+{
+  return place->held == held && place->key == key;
+}
+
+/* Takes out what is recent, at @i. */
+static inline void
+remove_recent (Table *self, guint i)
+{
+  begin_write (self);
+  for (self->n_recent--; i < self->n_recent; i++)
+    put (&self->recent[i], &self->recent[i + 1]);
+  __atomic_store_n (&self->recent[i].held, NULL, __ATOMIC_RELAXED);
+  end_write (self);
+}
+
 /* Takes out what is at @hole, and moves up what would no longer be found. */
 static inline void
 remove_at (Table *self, gsize hole)
@@ -130,26 +152,35 @@ insert (Table *self, const Held *held)
   end_write (self);
 }
 
+/* Under the lock: whether it is one, which it is no longer. */
+static gboolean
+take_stray (gpointer held)
+{
+  guint n = GPOINTER_TO_UINT (g_hash_table_lookup (strays, held));
+
+  if (n == 0)
+    return FALSE;
+  if (n > 1)
+    g_hash_table_insert (strays, held, GUINT_TO_POINTER (n - 1));
+  else
+    g_hash_table_remove (strays, held);
+  atomic_fetch_sub (&n_strays, 1);
+  return TRUE;
+}
+
 /* Under the lock: takes out of the caller's table what others have given back. */
 static void
 remove_strays (Table *self)
 {
+  for (guint i = self->n_recent; i-- > 0 && atomic_load (&n_strays) > 0;)
+    if (take_stray (self->recent[i].held))
+      remove_recent (self, i);
   for (gsize i = 0; i <= self->mask && atomic_load (&n_strays) > 0;)
     {
-      gpointer held = self->places[i].held;
-      guint n = held != NULL ? GPOINTER_TO_UINT (g_hash_table_lookup (strays, held)) : 0;
-
-      if (n == 0)
-        {
-          i++;
-          continue;
-        }
-      if (n > 1)
-        g_hash_table_insert (strays, held, GUINT_TO_POINTER (n - 1));
+      if (self->places[i].held != NULL && take_stray (self->places[i].held))
+        remove_at (self, i);
       else
-        g_hash_table_remove (strays, held);
-      atomic_fetch_sub (&n_strays, 1);
-      remove_at (self, i);
+        i++;
     }
 }
 
@@ -213,11 +244,11 @@ read_table (Table *self, GArray *all)
     {
       guint version = atomic_load_explicit (&self->version, memory_order_acquire);
 
-      for (gsize i = 0; i <= self->mask; i++)
+      for (gsize i = 0; i <= self->mask + RECENT; i++)
         {
           Held held;
 
-          put (&held, &self->places[i]);
+          put (&held, i < RECENT ? &self->recent[i] : &self->places[i - RECENT]);
           if (held.held != NULL)
             g_array_append_val (all, held);
         }
@@ -354,6 +385,12 @@ forget_elsewhere (Table *self, gpointer resource)
   g_autoptr (GArray) all = NULL;
   gboolean found = FALSE;
 
+  for (guint i = self != NULL ? self->n_recent : 0; i-- > 0;)
+    if (self->recent[i].held == resource)
+      {
+        remove_recent (self, i);
+        return TRUE;
+      }
   for (gsize i = 0; self != NULL && i <= self->mask; i++)
     if (self->places[i].held == resource)
       {
@@ -378,16 +415,22 @@ forget (gpointer resource)
 {
   Table *self = own_table;
   gpointer key = key_of (resource, belay_fiber_self ());
-  gboolean found = FALSE;
 
-  if (G_LIKELY (self != NULL))
-    for (gsize i = first_place (key, self->mask); self->places[i].held != NULL && !found; i = (i + 1) & self->mask)
-      if (self->places[i].held == resource && self->places[i].key == key)
-        {
-          remove_at (self, i);
-          found = TRUE;
-        }
-  return found || forget_elsewhere (self, resource);
+  if (G_UNLIKELY (self == NULL))
+    return forget_elsewhere (self, resource);
+  for (guint i = self->n_recent; i-- > 0;)
+    if (is_at (&self->recent[i], resource, key))
+      {
+        remove_recent (self, i);
+        return TRUE;
+      }
+  for (gsize i = first_place (key, self->mask); self->places[i].held != NULL; i = (i + 1) & self->mask)
+    if (is_at (&self->places[i], resource, key))
+      {
+        remove_at (self, i);
+        return TRUE;
+      }
+  return forget_elsewhere (self, resource);
 }
 
 static void
@@ -440,9 +483,18 @@ belay_leaks_remember (gpointer resource, const char *site)
                                                                   : belay_resource_name (resource);
   held.owner = fiber != NULL ? fiber->site : NULL;
   held.since = belay_leaks_patience == G_MAXINT64 ? about_now (self) : belay_now ();
-  if (G_UNLIKELY ((self->n + 1) * 4 > (self->mask + 1) * 3))
-    grow (self);
-  insert (self, &held);
+  if (G_LIKELY (self->n_recent < RECENT))
+    {
+      begin_write (self);
+      put (&self->recent[self->n_recent++], &held);
+      end_write (self);
+    }
+  else
+    {
+      if (G_UNLIKELY ((self->n + 1) * 4 > (self->mask + 1) * 3))
+        grow (self);
+      insert (self, &held);
+    }
   if (belay_resource_tag (resource) == 0)
     g_object_weak_ref (resource, on_finalized, NULL);
   if (G_UNLIKELY (belay_leaks_patience != G_MAXINT64 && held.since >= next_look))

@@ -3,32 +3,21 @@
  * Semaphore: a number of permits, first come, first served.
  *
  * A permit is the semaphore itself, seen through its first member: taking one allocates nothing. One word holds the free
- * permits, in units, and two flags: WAITERS, the list is not empty; ORPHAN, the last reference has gone and the
+ * permits, in units, and two flags: WAITERS, somebody is in line; ORPHAN, the last reference has gone and the
  * permits that are out keep the semaphore alive.
  *
  * Invariants
- *   1. With WAITERS set no unit is free: a permit that is given back goes to the first who waits. So nobody overtakes.
- *   2. WAITERS, the list and `granted` change under `lock`; units change without it only while no flag is set.
- *   3. A waiter is linked until it is granted or leaves; whoever leaves and finds itself granted has the permit.
- *   4. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under
+ *   1. While somebody is in line no unit is free: a permit that is given back goes to the first. So nobody overtakes.
+ *   2. WAITERS and the line change under `lock`; units change without it only while no flag is set. WAITERS is set while
+ *      anybody is in line, and, until the one who left last or the next release sees to it, a moment longer.
+ *   3. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under
  *      `lock`, by one of the two, who frees it after unlocking: the other has unlocked before, which is the last that
  *      it touches.
  */
+#include "run/line.h"
 #include "scope/scope-private.h"
 
 enum { WAITERS = 1, ORPHAN = 2, FLAGS = 3, UNIT = 4 };
-
-typedef struct _Waiter Waiter;
-struct _Waiter
-{
-  Waiter         *prev, *next;
-  BelayFiber     *fiber;     /* or else */
-  BelayPromise   *promise;
-  BelaySemaphore *semaphore; /* of a promise */
-  atomic_int      refs;      /* of a promise: the list's, or whoever took it out of it, and its on_cancel's */
-  gboolean        granted;
-  gboolean        linked;
-};
 
 struct _BelaySemaphore
 {
@@ -37,8 +26,10 @@ struct _BelaySemaphore
   _Atomic (gint64) state;
   gint64        total;  /* units */
   atomic_flag   lock;
-  Waiter       *first, *last;
+  BelayLine     line;
 };
+
+static const BelayLineClass line_class = { "a permit of a semaphore", NULL };
 
 G_DEFINE_BOXED_TYPE (BelaySemaphore, belay_semaphore, belay_semaphore_ref, belay_semaphore_unref)
 
@@ -55,6 +46,7 @@ belay_semaphore_new (guint permits)
   self->total = (gint64) permits * UNIT;
   atomic_init (&self->state, self->total);
   atomic_flag_clear (&self->lock);
+  belay_line_init (&self->line, &line_class);
   return self;
 }
 
@@ -78,7 +70,7 @@ belay_semaphore_unref (BelaySemaphore *self)
   belay_spin_lock (&self->lock);
   is_last = atomic_fetch_or_explicit (&self->state, ORPHAN, memory_order_acq_rel) == self->total;
   belay_spin_unlock (&self->lock);
-  if (is_last) /* invariant 4 */
+  if (is_last) /* invariant 3 */
     g_free (self);
 }
 
@@ -91,77 +83,36 @@ belay_semaphore_get_available (BelaySemaphore *self)
 
 /* --- giving back --- */
 
-/* Under the lock. */
+/* Under the lock, after a turn has left the line. */
 static void
-unlink_waiter (BelaySemaphore *self, Waiter *waiter)
+note_if_empty (BelaySemaphore *self)
 {
-  if (waiter->prev != NULL)
-    waiter->prev->next = waiter->next;
-  else
-    self->first = waiter->next;
-  if (waiter->next != NULL)
-    waiter->next->prev = waiter->prev;
-  else
-    self->last = waiter->prev;
-  waiter->linked = FALSE;
-  if (self->first == NULL)
+  if (belay_line_is_empty (&self->line))
     atomic_fetch_and_explicit (&self->state, ~(gint64) WAITERS, memory_order_relaxed);
-}
-
-static void
-waiter_unref (gpointer data)
-{
-  Waiter *waiter = data;
-
-  if (atomic_fetch_sub_explicit (&waiter->refs, 1, memory_order_acq_rel) != 1)
-    return;
-  belay_semaphore_unref (waiter->semaphore);
-  g_free (waiter);
-}
-
-static void
-give_to_promise (BelaySemaphore *self, Waiter *waiter)
-{
-  BelayPromise *promise = waiter->promise;
-
-  /* A promise that nobody waits for any more drops the permit, which comes back here. */
-  belay_promise_resolve_resource (promise, self);
-  belay_promise_unref (promise);
-  waiter_unref (waiter);
 }
 
 static G_GNUC_NO_INLINE void
 release_slow (BelaySemaphore *self)
 {
   gboolean is_last = FALSE;
-  Waiter *waiter;
+  BelayTurn *served = NULL;
 
   belay_spin_lock (&self->lock);
-  waiter = self->first;
-  if (waiter != NULL)
+  if (!belay_line_is_empty (&self->line))
     {
-      unlink_waiter (self, waiter);
-      waiter->granted = TRUE;
+      belay_line_serve (self->line.first, BELAY_TURN_SERVED, &served);
+      note_if_empty (self);
     }
   else
     {
+      note_if_empty (self);
       is_last = atomic_fetch_add_explicit (&self->state, UNIT, memory_order_acq_rel) + UNIT == self->total + ORPHAN;
     }
   belay_spin_unlock (&self->lock);
 
-  if (waiter == NULL)
-    {
-      if (is_last) /* invariant 4 */
-        g_free (self);
-    }
-  else if (waiter->promise != NULL)
-    {
-      give_to_promise (self, waiter);
-    }
-  else
-    {
-      belay_fiber_fire (waiter->fiber); /* the waiter's memory is its fiber's, and may be gone now */
-    }
+  belay_turns_wake (served);
+  if (is_last) /* invariant 3 */
+    g_free (self);
 }
 
 static void
@@ -189,9 +140,9 @@ try_take (BelaySemaphore *self)
   return FALSE;
 }
 
-/* Takes a permit, or queues the waiter: TRUE when it was taken. */
+/* Takes a permit, or gets in line: TRUE when it was taken. */
 static gboolean
-take_or_queue (BelaySemaphore *self, Waiter *waiter)
+take_or_append (BelaySemaphore *self, BelayTurn *turn)
 {
   gint64 state;
 
@@ -199,7 +150,7 @@ take_or_queue (BelaySemaphore *self, Waiter *waiter)
   state = atomic_load_explicit (&self->state, memory_order_relaxed);
   for (;;)
     {
-      gboolean take = state >= UNIT && (state & WAITERS) == 0;
+      gboolean take = state >= UNIT && belay_line_is_empty (&self->line);
 
       if (atomic_compare_exchange_weak_explicit (&self->state, &state, take ? state - UNIT : state | WAITERS,
                                                  memory_order_acq_rel, memory_order_relaxed))
@@ -212,13 +163,7 @@ take_or_queue (BelaySemaphore *self, Waiter *waiter)
           break;
         }
     }
-  waiter->prev = self->last;
-  if (self->last != NULL)
-    self->last->next = waiter;
-  else
-    self->first = waiter;
-  self->last = waiter;
-  waiter->linked = TRUE;
+  belay_line_append (&self->line, turn);
   belay_spin_unlock (&self->lock);
   return FALSE;
 }
@@ -233,38 +178,26 @@ belay_semaphore_try_acquire (BelaySemaphore *self)
   return (BelayPermit *) self;
 }
 
+static void
+after_leaving (BelaySemaphore *self)
+{
+  belay_spin_lock (&self->lock);
+  note_if_empty (self);
+  belay_spin_unlock (&self->lock);
+}
+
 static gboolean
 acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error, const char *site)
 {
-  Waiter waiter = { .fiber = fiber };
-  gboolean interrupted;
+  BelayTurn turn;
 
+  belay_turn_init (&turn, fiber);
   do
     {
-      fiber->stack->fired = FALSE;
-      belay_stack_set_wait (fiber->stack, BELAY_WAITS_FOR_PERMIT, self, site);
-      if (take_or_queue (self, &waiter))
+      belay_turn_prepare (&turn, &self->line, site);
+      if (take_or_append (self, &turn) || belay_turn_wait (&turn, &self->lock))
         return TRUE;
-      do
-        {
-          belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
-          if (G_LIKELY (fiber->stack->fired))
-            return TRUE;
-        }
-      while (!belay_limit_notice (fiber));
-
-      belay_spin_lock (&self->lock);
-      interrupted = waiter.linked;
-      if (interrupted)
-        unlink_waiter (self, &waiter);
-      belay_spin_unlock (&self->lock);
-      if (!interrupted)
-        {
-          /* Granted in the meantime: the permit is ours, once the notice of it is no longer on its way. */
-          while (!fiber->stack->fired)
-            belay_fiber_suspend (fiber, BELAY_WAIT_DEAF, G_MAXINT64);
-          return TRUE;
-        }
+      after_leaving (self);
     }
   while (belay_limit_check (fiber, site, error)); /* a deadline that another thread has moved: to the end of the line */
   return FALSE;
@@ -296,31 +229,38 @@ BelayPermit *
   return belay_semaphore_acquire_at (self, error, NULL);
 }
 
-static void
-on_dropped (gpointer data)
+static gpointer
+async_ref (gpointer owner)
 {
-  Waiter *waiter = data;
-  BelaySemaphore *self = waiter->semaphore;
-  gboolean mine;
-
-  belay_spin_lock (&self->lock);
-  mine = waiter->linked;
-  if (mine)
-    unlink_waiter (self, waiter);
-  belay_spin_unlock (&self->lock);
-  if (mine)
-    {
-      belay_promise_unref (waiter->promise);
-      waiter_unref (waiter);
-    }
+  return belay_semaphore_ref (owner);
 }
+
+static void
+async_unref (gpointer owner)
+{
+  belay_semaphore_unref (owner);
+}
+
+/* A promise that nobody waits for any more drops the permit, which comes back here. */
+static void
+async_answer (BelayAsyncTurn *turn)
+{
+  belay_promise_resolve_resource (turn->promise, turn->owner);
+}
+
+static void
+async_left (BelayAsyncTurn *turn)
+{
+  after_leaving (turn->owner);
+}
+
+static const BelayAsyncClass async_class = { async_ref, async_unref, async_answer, async_left };
 
 BelayFuture *
 belay_semaphore_acquire_async (BelaySemaphore *self)
 {
   BelayFuture *future;
-  BelayPromise *promise;
-  Waiter *waiter;
+  BelayTurn *turn;
 
   g_return_val_if_fail (self != NULL, NULL);
 
@@ -329,13 +269,8 @@ belay_semaphore_acquire_async (BelaySemaphore *self)
     return future;
   if (try_take (self))
     return belay_resource_future (self);
-  waiter = g_new0 (Waiter, 1);
-  promise = waiter->promise = belay_promise_new ();
-  waiter->semaphore = belay_semaphore_ref (self);
-  atomic_init (&waiter->refs, 2);
-  belay_promise_on_cancel (promise, on_dropped, waiter, waiter_unref);
-  future = belay_promise_get_future (promise);
-  if (take_or_queue (self, waiter))
-    give_to_promise (self, waiter);
+  turn = belay_async_turn_new (self, &self->lock, &async_class, &future);
+  if (take_or_append (self, turn))
+    belay_async_turn_answer (turn, BELAY_TURN_SERVED);
   return future;
 }
