@@ -64,8 +64,9 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture    *belay_lock_acquire_async (BelayLock *lock
  */
 BELAY_AVAILABLE_IN_1_0 void            belay_lock_disown        (BelayLockGuard *guard);
 
-/* Whether somebody has it now. */
+/* Whether somebody has it now; how many wait for it. */
 BELAY_AVAILABLE_IN_1_0 gboolean        belay_lock_is_locked     (BelayLock *lock);
+BELAY_AVAILABLE_IN_1_0 guint           belay_lock_get_n_waiting (BelayLock *lock);
 
 /**
  * belay_lock_close:

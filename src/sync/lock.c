@@ -81,6 +81,19 @@ belay_lock_is_locked (BelayLock *self)
   return is_held;
 }
 
+guint
+belay_lock_get_n_waiting (BelayLock *self)
+{
+  guint n;
+
+  g_return_val_if_fail (self != NULL, 0);
+
+  belay_spin_lock (&self->spin);
+  n = self->line.n;
+  belay_spin_unlock (&self->spin);
+  return n;
+}
+
 /* --- who has it --- */
 
 void
