@@ -18,6 +18,7 @@
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
 #include <belay/belay-lock.h>
+#include <belay/belay-rw-lock.h>
 #include <belay/belay-condition.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
