@@ -843,33 +843,33 @@ int
 main (int argc, char **argv)
 {
   thing_init (&argc, &argv);
-  thing_add_test ("/event/is-set-and-cleared", test_event);
-  thing_add_test ("/event/a-pulse-reaches-all-who-waited", test_event_pulse);
-  thing_add_test ("/event/L36-close", test_event_close);
+  thing_add_single_test ("/event/is-set-and-cleared", test_event);
+  thing_add_single_test ("/event/a-pulse-reaches-all-who-waited", test_event_pulse);
+  thing_add_single_test ("/event/L36-close", test_event_close);
   thing_add_test ("/event/L36-closed-when-set", test_event_close_when_set);
   thing_add_test ("/event/L20-a-checkpoint-though-it-is-set", test_event_checkpoint);
   thing_add_test ("/event/as-futures", test_event_futures);
   thing_add_test ("/event/L32-set-and-cancelled-at-each-instant", test_event_each_instant);
   belay_test_explore ("/event/L32-in-any-order", explore_event);
-  thing_add_test ("/event/L34-dropped-while-somebody-waits", test_dropped_with_waiter);
+  thing_add_single_test ("/event/L34-dropped-while-somebody-waits", test_dropped_with_waiter);
   thing_add_plain_test ("/event/refused-outside-a-fiber", test_outside);
-  thing_add_test ("/latch/opens-at-zero", test_latch);
+  thing_add_single_test ("/latch/opens-at-zero", test_latch);
   thing_add_test ("/latch/L34-below-zero", test_latch_misuse);
   thing_add_test ("/latch/L36-close", test_latch_close);
-  thing_add_test ("/barrier/rounds-and-indices", test_barrier);
-  thing_add_test ("/barrier/L21-L32-who-is-cancelled-has-not-come", test_barrier_cancelled);
-  thing_add_test ("/barrier/L36-abort-and-reset", test_barrier_abort);
+  thing_add_single_test ("/barrier/rounds-and-indices", test_barrier);
+  thing_add_single_test ("/barrier/L21-L32-who-is-cancelled-has-not-come", test_barrier_cancelled);
+  thing_add_single_test ("/barrier/L36-abort-and-reset", test_barrier_abort);
   thing_add_test ("/barrier/of-one", test_barrier_one);
   belay_test_explore ("/barrier/L32-in-any-order", explore_barrier);
   thing_add_test ("/once/is-run-once", test_once);
   thing_add_test ("/once/a-failure-is-its-own-callers", test_once_failed);
   thing_add_test ("/once/failed-with-nobody-behind", test_once_failed_alone);
-  thing_add_test ("/once/L32-cancelled-the-next-runs-it", test_once_cancelled);
+  thing_add_single_test ("/once/L32-cancelled-the-next-runs-it", test_once_cancelled);
   thing_add_test ("/once/L34-waits-for-itself", test_once_deadlock);
   thing_add_test ("/once/keeps-its-value", test_once_value);
   belay_test_explore ("/once/L32-in-any-order", explore_once);
-  thing_add_test ("/event/L32-interrupted-everywhere", test_everywhere);
-  thing_add_test ("/event/threads", test_threads);
+  thing_add_single_test ("/event/L32-interrupted-everywhere", test_everywhere);
+  thing_add_single_test ("/event/threads", test_threads);
   thing_add_test ("/event/boxed", test_boxed);
   return g_test_run ();
 }

@@ -514,22 +514,22 @@ main (int argc, char **argv)
 {
   thing_init (&argc, &argv);
   thing_add_test ("/rate-limiter/a-burst-then-the-rate", test_burst_then_rate);
-  thing_add_test ("/rate-limiter/does-not-drift", test_no_drift);
-  thing_add_test ("/rate-limiter/looked-at-often", test_looked_at_often);
-  thing_add_test ("/rate-limiter/a-loop-that-is-late", test_late);
+  thing_add_single_test ("/rate-limiter/does-not-drift", test_no_drift);
+  thing_add_single_test ("/rate-limiter/looked-at-often", test_looked_at_often);
+  thing_add_single_test ("/rate-limiter/a-loop-that-is-late", test_late);
   thing_add_test ("/rate-limiter/L33-more-than-the-burst", test_too_many);
-  thing_add_test ("/rate-limiter/L31-L33-first-come-first-served", test_fifo);
-  thing_add_test ("/rate-limiter/L32-L33-who-leaves-owes-nothing", test_cancelled);
+  thing_add_single_test ("/rate-limiter/L31-L33-first-come-first-served", test_fifo);
+  thing_add_single_test ("/rate-limiter/L32-L33-who-leaves-owes-nothing", test_cancelled);
   thing_add_test ("/rate-limiter/as-futures", test_futures);
-  thing_add_test ("/rate-limiter/L36-another-rate", test_set_rate);
+  thing_add_single_test ("/rate-limiter/L36-another-rate", test_set_rate);
   thing_add_test ("/rate-limiter/L36-close", test_close);
   belay_test_explore ("/rate-limiter/L32-in-any-order", explore_limiter);
-  thing_add_test ("/rate-limiter/L32-interrupted-everywhere", test_everywhere);
-  thing_add_test ("/rate-limiter/threads", test_threads);
-  thing_add_test ("/rate-limiter/a-loop-ends", test_home_ends);
+  thing_add_single_test ("/rate-limiter/L32-interrupted-everywhere", test_everywhere);
+  thing_add_single_test ("/rate-limiter/threads", test_threads);
+  thing_add_single_test ("/rate-limiter/a-loop-ends", test_home_ends);
   thing_add_test ("/ticker/what-becomes-of-missed-ticks", test_ticker);
   thing_add_test ("/ticker/counts-what-it-left-out", test_ticker_missed);
-  thing_add_test ("/ticker/does-not-drift", test_ticker_no_drift);
+  thing_add_single_test ("/ticker/does-not-drift", test_ticker_no_drift);
   thing_add_test ("/ticker/L21-interrupted", test_ticker_interrupted);
   return g_test_run ();
 }

@@ -726,25 +726,25 @@ int
 main (int argc, char **argv)
 {
   thing_init (&argc, &argv);
-  thing_add_test ("/shared/opened-by-the-first-closed-by-the-last", test_together);
+  thing_add_single_test ("/shared/opened-by-the-first-closed-by-the-last", test_together);
   thing_add_test ("/shared/idle", test_idle);
-  thing_add_test ("/shared/L9-a-failed-opening-is-told-to-all-who-waited", test_failed);
-  thing_add_test ("/shared/L39-the-opening-is-not-the-first-ones", test_first_cancelled);
+  thing_add_single_test ("/shared/L9-a-failed-opening-is-told-to-all-who-waited", test_failed);
+  thing_add_single_test ("/shared/L39-the-opening-is-not-the-first-ones", test_first_cancelled);
   thing_add_test ("/shared/L32-L39-all-who-wait-leave", test_all_cancelled);
-  thing_add_test ("/shared/L9-a-failed-opening-that-nobody-waits-for", test_failed_unseen);
+  thing_add_single_test ("/shared/L9-a-failed-opening-that-nobody-waits-for", test_failed_unseen);
   thing_add_test ("/shared/used-while-it-closes", test_used_while_closing);
-  thing_add_test ("/shared/L11-L36-close", test_close);
-  thing_add_test ("/shared/L36-closed-while-it-opens", test_close_while_opening);
-  thing_add_test ("/shared/L11-a-close-that-fails", test_close_failed);
+  thing_add_single_test ("/shared/L11-L36-close", test_close);
+  thing_add_single_test ("/shared/L36-closed-while-it-opens", test_close_while_opening);
+  thing_add_single_test ("/shared/L11-a-close-that-fails", test_close_failed);
   thing_add_test ("/shared/L9-a-close-that-fails-unseen", test_close_failed_unseen);
   thing_add_test ("/shared/L36-not-closed-under-its-users", test_close_bounded);
   thing_add_test ("/shared/L1-last-reference", test_last_reference);
-  thing_add_test ("/shared/L34-dropped-while-somebody-waits", test_dropped_with_waiter);
+  thing_add_single_test ("/shared/L34-dropped-while-somebody-waits", test_dropped_with_waiter);
   thing_add_test ("/shared/L34-misuse", test_misuse);
   thing_add_test ("/shared/uses-in-a-scope", test_in_scope);
   belay_test_explore ("/shared/L32-L36-in-any-order", explore);
-  thing_add_test ("/shared/L32-interrupted-everywhere", test_everywhere);
-  thing_add_test ("/shared/threads", test_threads);
-  thing_add_test ("/shared/L15-home-ends", test_home_ends);
+  thing_add_single_test ("/shared/L32-interrupted-everywhere", test_everywhere);
+  thing_add_single_test ("/shared/threads", test_threads);
+  thing_add_single_test ("/shared/L15-home-ends", test_home_ends);
   return g_test_run ();
 }
