@@ -17,6 +17,8 @@
 #include <belay/belay-manager.h>
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
+#include <belay/belay-channel.h>
+#include <belay/belay-queue.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
