@@ -657,8 +657,11 @@ test_dropped_at_each_instant (gpointer data, GError **error)
         n_lent++;
       thing_clear_log ();
     }
-  g_assert_cmpuint (n_lent, >, 0);
-  g_assert_cmpuint (n_lent, <, 12);
+  if (belay_test_get_seed () == 0) /* else either may be held back each time */
+    {
+      g_assert_cmpuint (n_lent, >, 0);
+      g_assert_cmpuint (n_lent, <, 12);
+    }
   return TRUE;
 }
 
@@ -1080,7 +1083,7 @@ main (int argc, char **argv)
   thing_add_test ("/manager/L9-unwinding-fails", test_unwinding_fails);
   thing_add_test ("/manager/L5-yield-is-refused", test_yield_refused);
   thing_add_test ("/manager/L5-dropped-at-each-instant", test_dropped_at_each_instant);
-  thing_add_test ("/manager/L5-dropped-on-another-thread", test_dropped_on_thread);
+  thing_add_single_test ("/manager/L5-dropped-on-another-thread", test_dropped_on_thread);
   thing_add_test ("/manager/its-limits-are-not-the-bodys", test_body_is_not_bounded_by_it);
   thing_add_test ("/manager/nested", test_nested);
   thing_add_test ("/manager/with-a-child", test_child);
