@@ -142,11 +142,13 @@ test_full (gpointer data, GError **error)
   BelayFuture *futures[3];
 
   for (guint i = 0; i < 3; i++)
-    futures[i] = belay_spawn (put_func, &users[i]);
-  g_assert_true (belay_yield (error));
+    {
+      futures[i] = belay_spawn (put_func, &users[i]);
+      g_assert_true (belay_sleep (1, error)); /* it waits */
+    }
   assert_log ("a");
   g_assert_cmpint (GPOINTER_TO_INT (belay_queue_get (queue, error)), ==, 50);
-  g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error));
   assert_log ("b");
   g_assert_cmpint (GPOINTER_TO_INT (belay_queue_get (queue, error)), ==, 30);
   g_assert_true (belay_await_ok (belay_future_allv (futures, 3), error));
@@ -163,13 +165,15 @@ test_getters_are_fifo (gpointer data, GError **error)
   BelayFuture *futures[3];
 
   for (guint i = 0; i < 3; i++)
-    futures[i] = belay_spawn (get_func, &users[i]);
-  g_assert_true (belay_yield (error));
+    {
+      futures[i] = belay_spawn (get_func, &users[i]);
+      g_assert_true (belay_sleep (1, error)); /* it waits */
+    }
   for (int i = 1; i <= 3; i++)
     g_assert_true (put (queue, i, error));
   g_assert_null (belay_queue_try_get (queue, NULL));
   g_assert_true (belay_await_ok (belay_future_allv (futures, 3), error));
-  assert_log ("a1 b2 c3");
+  assert_log_words ("a1 b2 c3");
   return TRUE;
 }
 
@@ -204,7 +208,7 @@ test_join (gpointer data, GError **error)
       belay_auto (BelayWork) work = belay_queue_next (queue, &item, error);
 
       g_assert_cmpint (GPOINTER_TO_INT (item), ==, i + 1);
-      g_assert_true (belay_yield (error));
+      g_assert_true (belay_sleep (1, error));
       assert_log ("");
       g_assert_true (belay_future_is_pending (other));
     }
@@ -298,7 +302,7 @@ test_close (gpointer data, GError **error)
   begin_count ();
   g_assert_true (put (queue, 1, error));
   putting = belay_spawn (put_func, &user);
-  g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error));
   belay_queue_close (queue);
   g_assert_false (belay_await_ok (putting, &failure));
   g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
@@ -534,6 +538,6 @@ main (int argc, char **argv)
   thing_add_test ("/queue/L36-abort-ends-a-join", test_abort_ends_join);
   thing_add_test ("/queue/L32-comes-back", test_comes_back);
   belay_test_explore ("/queue/L32-shop", test_shop);
-  thing_add_test ("/queue/L32-threads", test_threads);
+  thing_add_single_test ("/queue/L32-threads", test_threads);
   return g_test_run ();
 }
