@@ -150,7 +150,10 @@ conclude (BelayTask *self, gpointer value, GError *error, BelayErrors *attached)
   belay_pending_add (-1);
 }
 
-/* Whether what stopped the fiber was the deadline of something around it, which the others there have, too. */
+/*
+ * Whether what stopped the fiber, or a child of its own whose error it passes on, was the deadline of something around it,
+ * which the others there have, too.
+ */
 static gboolean
 is_late (BelayTask *self, const GError *error)
 {
@@ -158,7 +161,7 @@ is_late (BelayTask *self, const GError *error)
   gint64 now;
 
   if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT) ||
-      self->fiber.stack->root.observed != BELAY_REASON_DEADLINE)
+      (self->fiber.stack->root.observed != BELAY_REASON_DEADLINE && !self->late))
     return FALSE;
   now = belay_now ();
   for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = belay_limit_next (limit, &shielded))
@@ -195,6 +198,7 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error, BelayErrors **inou
       BelayReason reason = error == NULL ? BELAY_REASON_OK : belay_limit_reason (&self->fiber);
 
       belay_scope_finish (scope, reason == BELAY_REASON_LEFT ? BELAY_REASON_ERROR : reason, &scope_error);
+      self->late = scope->child_late;
     }
   cancelled = observed == BELAY_REASON_CANCELLED && !(scope != NULL && scope->failed);
 
