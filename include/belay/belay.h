@@ -20,6 +20,8 @@
 #include <belay/belay-lock.h>
 #include <belay/belay-rw-lock.h>
 #include <belay/belay-condition.h>
+#include <belay/belay-channel.h>
+#include <belay/belay-queue.h>
 #include <belay/belay-event.h>
 #include <belay/belay-latch.h>
 #include <belay/belay-barrier.h>
