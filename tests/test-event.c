@@ -255,7 +255,7 @@ test_dropped_with_waiter (gpointer data, GError **error)
 
   g_assert_true (belay_scope_spawn (scope, wait_for, &a, NULL));
   turns (1);
-  expect_critical ("*last reference to the event*");
+  expect_critical ("*last reference to an event*");
   belay_event_unref (event);
   g_test_assert_expected_messages ();
   g_assert_true (belay_scope_close (&scope, error));

@@ -461,7 +461,7 @@ test_dropped_with_waiter (gpointer data, GError **error)
   BelayFuture *using = belay_spawn (use, &user);
 
   yields (2);
-  expect_critical ("*last reference to the shared resource*");
+  expect_critical ("*last reference to a shared resource*");
   belay_shared_unref (shared);
   g_test_assert_expected_messages ();
   g_assert_true (belay_await_ok (using, error));

@@ -22,6 +22,8 @@
  */
 #include "run/line.h"
 
+#include <string.h>
+
 void
 belay_line_insert (BelayLine *line, BelayTurn *turn, BelayTurn *before)
 {
@@ -276,7 +278,7 @@ belay_lines_end (gpointer owner, const char *name, atomic_flag *lock, BelayLine 
   if (G_LIKELY (served == NULL))
     return TRUE;
 
-  g_critical ("the last reference to the %s was dropped while somebody waits for it", name);
+  g_critical ("the last reference to %s %s was dropped while somebody waits for it", strchr ("aeiou", name[0]) ? "an" : "a", name);
   g_mutex_lock (&buried_lock);
   if (buried == NULL)
     buried = g_ptr_array_new ();
