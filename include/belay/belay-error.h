@@ -24,6 +24,7 @@ G_BEGIN_DECLS
  * @BELAY_ERROR_MISUSE: a mistake of the program, reported with g_critical() too
  * @BELAY_ERROR_FAILED: anything else
  * @BELAY_ERROR_FORKED: this process is a forked child, in which nothing of the parent's can go on
+ * @BELAY_ERROR_DEADLOCK: the wait would be for oneself, and so for ever
  */
 typedef enum
 {
@@ -34,7 +35,8 @@ typedef enum
   BELAY_ERROR_NO_STACK,
   BELAY_ERROR_MISUSE,
   BELAY_ERROR_FAILED,
-  BELAY_ERROR_FORKED
+  BELAY_ERROR_FORKED,
+  BELAY_ERROR_DEADLOCK
 } BelayError;
 
 BELAY_AVAILABLE_IN_1_0 GQuark belay_error_quark (void);

@@ -412,7 +412,7 @@ BELAY_AVAILABLE_IN_1_0 BelayPool   *belay_pool_new_at               (const Belay
 #define belay_pool_try_acquire_key(pool, key)     belay_pool_try_acquire_key_at ((pool), (key), BELAY_SITE)
 #define belay_pool_acquire_async(pool)            belay_pool_acquire_key_async_at ((pool), NULL, BELAY_SITE)
 #define belay_pool_acquire_key_async(pool, key)   belay_pool_acquire_key_async_at ((pool), (key), BELAY_SITE)
-#define belay_pool_new(options, data)             belay_pool_new_at ((options), (data), BELAY_SITE)
+#define belay_pool_new(...)                       belay_pool_new_at (__VA_ARGS__, BELAY_SITE) /* commas of a literal */
 #endif
 
 BELAY_DEFINE_AUTO (BelayPool)
