@@ -17,6 +17,11 @@
 #include <belay/belay-manager.h>
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
+#include <belay/belay-lock.h>
+#include <belay/belay-rw-lock.h>
+#include <belay/belay-condition.h>
+#include <belay/belay-channel.h>
+#include <belay/belay-queue.h>
 #include <belay/belay-pool.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
