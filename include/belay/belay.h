@@ -22,6 +22,7 @@
 #include <belay/belay-condition.h>
 #include <belay/belay-channel.h>
 #include <belay/belay-queue.h>
+#include <belay/belay-pool.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
