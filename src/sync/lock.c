@@ -145,8 +145,6 @@ grant (BelayLock *self, BelayTurn *turn)
 {
   self->state |= BELAY_LOCK_HELD;
   belay_owned_set (&self->owned, turn->fiber, turn->item);
-  if (turn->fiber == NULL && turn->need == BELAY_WANTS_NOTIFIED)
-    self->notified = ((BelayAsyncTurn *) turn)->owner;
 }
 
 void
