@@ -22,6 +22,8 @@
 #include <belay/belay-condition.h>
 #include <belay/belay-channel.h>
 #include <belay/belay-queue.h>
+#include <belay/belay-broadcast.h>
+#include <belay/belay-watch.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
