@@ -310,7 +310,7 @@ static gboolean
 stubborn_body (gpointer data, GError **error)
 {
   belay_auto (BelayTimeout) limit = belay_timeout (5);
-  belay_auto (Thing) a = belay_await (belay_open (open_stubbornly, NULL), error);
+  belay_auto (Thing) a = belay_await (belay_open_owned (open_stubbornly, g_strdup ("its own"), g_free), error);
 
   return limit == NULL || a != NULL;
 }
