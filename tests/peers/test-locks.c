@@ -307,6 +307,52 @@ test_d15 (gpointer data, GError **error)
   return TRUE;
 }
 
+typedef struct
+{
+  BelayBarrier *barrier;
+  guint         seen[3];
+  guint         n_passed;
+} Parties;
+
+static gboolean
+come_twice (gpointer data, GError **error)
+{
+  Parties *parties = data;
+
+  for (guint round = 0; round < 2; round++)
+    {
+      guint index = 9;
+
+      if (!belay_barrier_wait (parties->barrier, &index, error))
+        return FALSE;
+      g_assert_cmpuint (index, <, 3);
+      parties->seen[index]++;
+      parties->n_passed++;
+    }
+  return TRUE;
+}
+
+/* D18: nobody passes before all have come; each index once in a round; and a second round. */
+static gboolean
+test_d18 (gpointer data, GError **error)
+{
+  Parties parties = { belay_barrier_new (3) };
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  for (guint i = 0; i < 2; i++)
+    g_assert_true (belay_scope_spawn (scope, come_twice, &parties, NULL));
+  g_assert_true (belay_sleep (10, error));
+  g_assert_cmpuint (belay_barrier_get_n_waiting (parties.barrier), ==, 2);
+  g_assert_cmpuint (parties.n_passed, ==, 0);
+  g_assert_true (belay_scope_spawn (scope, come_twice, &parties, NULL));
+  g_assert_true (belay_scope_close (&scope, error));
+  g_assert_cmpuint (belay_barrier_get_n_waiting (parties.barrier), ==, 0);
+  for (guint i = 0; i < 3; i++)
+    g_assert_cmpuint (parties.seen[i], ==, 2);
+  belay_barrier_unref (parties.barrier);
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -319,5 +365,6 @@ main (int argc, char **argv)
   thing_add_test ("/peers/locks/D11-condition-has-its-lock-again", test_d11);
   thing_add_test ("/peers/locks/D14-releaser-goes-behind-waiters", test_d14);
   thing_add_test ("/peers/locks/D15-cancelled-waiters-swallow-nothing", test_d15);
+  thing_add_test ("/peers/locks/D18-a-barrier-in-rounds", test_d18);
   return g_test_run ();
 }
