@@ -16,7 +16,8 @@ G_BEGIN_DECLS
 
 /**
  * BelayError:
- * @BELAY_ERROR_BROKEN: a promise was dropped without an answer, or the main context it depended on is gone
+ * @BELAY_ERROR_BROKEN: a promise was dropped without an answer, the main context it depended on is gone, or who held a lock has
+ *   ended without giving it back
  * @BELAY_ERROR_TAKEN: the future's value can be taken once, and has been
  * @BELAY_ERROR_RELEASE_TIMEOUT: a release did not end by its deadline and was forced
  * @BELAY_ERROR_NO_FIBER: a call that waits was made outside a fiber
@@ -24,6 +25,7 @@ G_BEGIN_DECLS
  * @BELAY_ERROR_MISUSE: a mistake of the program, reported with g_critical() too
  * @BELAY_ERROR_FAILED: anything else
  * @BELAY_ERROR_FORKED: this process is a forked child, in which nothing of the parent's can go on
+ * @BELAY_ERROR_DEADLOCK: the wait would be for oneself, and so for ever
  */
 typedef enum
 {
@@ -34,7 +36,8 @@ typedef enum
   BELAY_ERROR_NO_STACK,
   BELAY_ERROR_MISUSE,
   BELAY_ERROR_FAILED,
-  BELAY_ERROR_FORKED
+  BELAY_ERROR_FORKED,
+  BELAY_ERROR_DEADLOCK
 } BelayError;
 
 BELAY_AVAILABLE_IN_1_0 GQuark belay_error_quark (void);

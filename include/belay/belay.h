@@ -17,6 +17,8 @@
 #include <belay/belay-manager.h>
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
+#include <belay/belay-lock.h>
+#include <belay/belay-condition.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>

@@ -7,6 +7,7 @@
 
 typedef struct _BelayLimit BelayLimit;
 typedef struct _BelayHeld  BelayHeld;
+typedef struct _BelayOwned BelayOwned;
 
 /*
  * A limit: what a checkpoint obeys. Scopes, time-outs, shields and the roots of fibers are limits, linked outwards from
@@ -80,6 +81,7 @@ struct _BelayStack
   guint8       wait_kind;       /* what it waits for, or did the last time: this, `wait_object`, and at which line */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
   BelayContext *context;
+  BelayOwned  *owned;           /* the locks that it has, newest first; see owned.h */
   BelayLimit   root;            /* as new while no fiber has the stack */
   BelayWaiter  waiter;
   BelayTimer   timer;

@@ -4,7 +4,7 @@
  *
  * The end of a task, in order: the function returns; limits that it left behind, a scope that it began and never closed,
  * say, are reported and taken off, since they would outlive the fiber that they interrupt; its own scope, if it made one, is closed (children joined, entries
- * released); the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
+ * released); locks that it has still are reported and broken; the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
  * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
  *
  * The outcome is one error on top, and what is attached to it: what the function was told of beside the error that it
@@ -14,6 +14,7 @@
  * its future; when nobody does, it is the scope's too, so that no error is lost. The fibers of a loop are no group: what
  * nobody holds there goes to the sink, and the others run on.
  */
+#include "run/owned.h"
 #include "scope/scope-private.h"
 
 /* Under the lock of what is pending. */
@@ -328,6 +329,8 @@ task_entry (BelayFiber *fiber)
       error = end_scope (self, stack, error, &attached);
       self->late = error != NULL && is_late (self, error);
     }
+  if (G_UNLIKELY (stack->owned != NULL))
+    belay_owned_end (fiber);
   leave_stack (fiber);
   conclude (self, value, error, attached);
 }
