@@ -310,7 +310,7 @@ static gboolean
 stubborn_body (gpointer data, GError **error)
 {
   belay_auto (BelayTimeout) limit = belay_timeout (5);
-  belay_auto (Thing) a = belay_await (belay_open (open_stubbornly, NULL), error);
+  belay_auto (Thing) a = belay_await (belay_open_owned (open_stubbornly, g_strdup ("its own"), g_free), error);
 
   return limit == NULL || a != NULL;
 }
@@ -1743,6 +1743,45 @@ test_children_have_the_deadline (gpointer data, GError **error)
   return TRUE;
 }
 
+static gboolean
+late_branch (gpointer data, GError **error)
+{
+  int depth = GPOINTER_TO_INT (data);
+  g_autoptr (GError) local = NULL;
+
+  if (depth > 0)
+    belay_await_ok (belay_spawn (late_branch, GINT_TO_POINTER (depth - 1)), &local);
+  else
+    belay_sleep (1000, &local);
+  thing_note ("%s", g_error_matches (local, G_IO_ERROR, G_IO_ERROR_TIMED_OUT) ? "late" : local->message);
+  g_propagate_error (error, g_steal_pointer (&local));
+  return FALSE;
+}
+
+static gboolean
+late_tree (gpointer data, GError **error)
+{
+  belay_scope_set_timeout (belay_scope_current (), 10);
+  for (int depth = 0; depth < 4; depth++)
+    belay_scope_spawn (belay_scope_current (), late_branch, GINT_TO_POINTER (depth), NULL);
+  return data != NULL || belay_sleep (1000, error); /* joined at once, or left when it is late itself */
+}
+
+/* Whoever of a tree of fibers comes to the deadline first, and leaves: all say that they timed out, and none that it failed. */
+static gboolean
+test_all_are_late (gpointer data, GError **error)
+{
+  for (int joins = 0; joins < 2; joins++)
+    {
+      g_autoptr (GError) failure = thing_outcome (late_tree, GINT_TO_POINTER (joins));
+
+      g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      assert_attached ("");
+      assert_log ("late late late late late late late late late late");
+    }
+  return TRUE;
+}
+
 /* --- for GIO --- */
 
 static void
@@ -2639,6 +2678,7 @@ main (int argc, char **argv)
   thing_add_test ("/deadline/set-timeout", test_set_timeout);
   thing_add_test ("/deadline/set-timeout-from-outside", test_set_timeout_wakes);
   thing_add_test ("/deadline/L24-children-have-it", test_children_have_the_deadline);
+  thing_add_test ("/deadline/L24-all-of-a-tree-say-that-they-timed-out", test_all_are_late);
   thing_add_test ("/cancellable/cancelled-with-the-scope", test_cancellable);
   thing_add_test ("/cancellable/cancelled-with-what-is-around", test_cancellable_of_inner);
   thing_add_test ("/cancellable/asked-for-on-a-thread", test_cancellable_on_thread);

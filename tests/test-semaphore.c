@@ -746,6 +746,476 @@ test_granted_from_another_thread (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- several at once --- */
+
+typedef struct
+{
+  BelaySemaphore *semaphore;
+  const char     *name;
+  guint           n;
+  gint64          hold_ms;
+} Big;
+
+static gboolean
+use_many (gpointer data, GError **error)
+{
+  Big *self = data;
+  belay_auto (BelayPermits) permits = belay_semaphore_acquire_many (self->semaphore, self->n, error);
+
+  if (permits == NULL)
+    return FALSE;
+  g_assert_cmpuint (belay_permits_get_count (permits), ==, self->n);
+  thing_note ("%s", self->name);
+  return belay_sleep (self->hold_ms, error);
+}
+
+static void
+until_n_wait (BelaySemaphore *semaphore, guint n)
+{
+  while (belay_semaphore_get_n_waiting (semaphore) < n)
+    belay_yield (NULL);
+}
+
+/* All or none, and in order: who needs few does not overtake who needs many, though there be enough. */
+static gboolean
+test_many (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (5);
+  BelayPermits *three = belay_semaphore_acquire_many (semaphore, 3, error);
+  Big four = { semaphore, "four", 4, 10 }, one = { semaphore, "one", 1, 10 };
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+  g_assert_null (belay_semaphore_try_acquire_many (semaphore, 3));
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+  g_assert_true (belay_scope_spawn (scope, use_many, &four, NULL));
+  until_n_wait (semaphore, 1);
+  g_assert_true (belay_scope_spawn (scope, use_many, &one, NULL));
+  until_n_wait (semaphore, 2);
+  g_assert_null (belay_semaphore_try_acquire (semaphore)); /* two are free, and somebody waits */
+  g_assert_true (belay_permits_give_back (three, 1));
+  g_assert_cmpuint (belay_semaphore_get_n_waiting (semaphore), ==, 2);
+  g_assert_true (belay_permits_give_back (three, 1));
+  g_assert_cmpuint (belay_semaphore_get_n_waiting (semaphore), ==, 1); /* four of the four that are free */
+  g_assert_cmpuint (belay_permits_get_count (three), ==, 1);
+  belay_release (&three);
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log_words ("four one");
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 5);
+  return TRUE;
+}
+
+static gboolean
+test_too_many (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (3);
+  g_autoptr (BelaySemaphore) bounded = belay_semaphore_new_bounded (0, 5);
+  belay_auto (BelayPermits) all = belay_semaphore_acquire_many (semaphore, 3, error);
+  belay_auto (BelayPermits) none = belay_semaphore_acquire_many (semaphore, 0, error);
+  g_autoptr (GError) first = NULL, second = NULL, third = NULL;
+  Big five = { bounded, "five", 5, 0 };
+  BelayFuture *waiting;
+
+  g_assert_null (belay_semaphore_acquire_many (semaphore, 4, &first));
+  g_assert_error (first, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+  g_assert_cmpstr (first->message, ==, "4 permits were asked of a semaphore that has 3 at most; it would be waited for ever");
+  g_assert_false (belay_await_ok (belay_semaphore_acquire_many_async (semaphore, 4), &second));
+  g_assert_error (second, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+  g_assert_null (belay_semaphore_acquire_many (bounded, 6, &third));
+  g_assert_error (third, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+  waiting = belay_spawn (use_many, &five); /* they may come yet */
+  until_n_wait (bounded, 1);
+  g_assert_true (belay_semaphore_add (bounded, 3));
+  g_assert_true (belay_semaphore_add (bounded, 2));
+  g_assert_true (belay_await_ok (waiting, error));
+  assert_log ("five");
+  return TRUE;
+}
+
+/* The first leaves, by cancellation or as a future: those behind it go on at once. */
+static gboolean
+test_front_leaves (gpointer data, GError **error)
+{
+  for (guint how = 0; how < 2; how++)
+    {
+      g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (4);
+      BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+      BelayScope *scope = belay_scope_new ();
+      Big four = { semaphore, "four", 4, 0 }, two = { semaphore, "two", 2, 0 };
+      BelayFuture *future = NULL, *waiting;
+
+      if (how == 0)
+        g_assert_true (belay_scope_spawn (scope, use_many, &four, NULL));
+      else
+        future = belay_semaphore_acquire_many_async (semaphore, 4);
+      until_n_wait (semaphore, 1);
+      waiting = belay_spawn (use_many, &two);
+      until_n_wait (semaphore, 2);
+      if (future != NULL)
+        belay_future_unref (future);
+      belay_scope_cancel (scope, "enough");
+      belay_scope_close (&scope, NULL);
+      g_assert_true (belay_await_ok (waiting, error));
+      assert_log ("two");
+      belay_release (&permit);
+      g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 4);
+    }
+  return TRUE;
+}
+
+/* Different needs, given back and cancelled at each instant: all come back. */
+static gboolean
+test_many_each_instant (gpointer data, GError **error)
+{
+  for (guint given = 0; given < 4; given++)
+    for (guint cancelled = 0; cancelled < 4; cancelled++)
+      for (guint need = 1; need <= 3; need++)
+        {
+          g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (3);
+          BelayPermits *held = belay_semaphore_acquire_many (semaphore, 2, error);
+          BelayScope *scope = belay_scope_new ();
+          Big first = { semaphore, "first", need, 0 }, second = { semaphore, "second", 4 - need, 0 };
+          BelayFuture *other;
+
+          g_assert_true (belay_scope_spawn (scope, use_many, &first, NULL));
+          other = belay_spawn (use_many, &second);
+          for (guint i = 0; i <= MAX (given, cancelled); i++)
+            {
+              if (i == given)
+                belay_release (&held);
+              if (i == cancelled)
+                belay_scope_cancel (scope, "enough");
+              belay_yield (NULL);
+            }
+          belay_scope_close (&scope, NULL);
+          g_assert_true (belay_await_ok (other, error));
+          g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+          held = belay_semaphore_try_acquire_many (semaphore, 3);
+          g_assert_nonnull (held);
+          belay_release (&held);
+          thing_clear_log ();
+        }
+  return TRUE;
+}
+
+static gboolean
+test_give_back_misuse (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (3);
+  BelayPermits *permits = belay_await (belay_semaphore_acquire_many_async (semaphore, 2), error);
+
+  expect_critical ("belay_permits_give_back: 3 of 2 permits");
+  g_assert_false (belay_permits_give_back (permits, 3));
+  g_assert_true (belay_permits_give_back (permits, 2));
+  expect_critical ("belay_permits_give_back: 1 of 0 permits");
+  g_assert_false (belay_permits_give_back (permits, 1));
+  g_test_assert_expected_messages ();
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+  belay_release (&permits);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+  return TRUE;
+}
+
+static gboolean
+test_many_async (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (3);
+  BelayPermits *permits = belay_semaphore_try_acquire_many (semaphore, 2);
+  BelayFuture *dropped = belay_semaphore_acquire_many_async (semaphore, 3);
+  BelayFuture *waiting = belay_semaphore_acquire_many_async (semaphore, 2);
+  BelayFuture *granted = belay_semaphore_acquire_many_async (semaphore, 1);
+
+  belay_release (&permits);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  belay_future_unref (dropped); /* it had them */
+  permits = belay_await (waiting, error);
+  g_assert_cmpuint (belay_permits_get_count (permits), ==, 2);
+  belay_future_unref (granted);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  belay_release (&permits);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+  return TRUE;
+}
+
+/* --- how many there are --- */
+
+/* To count: what one adds another takes, and keeps. */
+static gboolean
+test_add_and_forget (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) items = belay_semaphore_new (0);
+  BelayFuture *waiting = belay_semaphore_acquire_async (items);
+  BelayPermit *item;
+  BelayPermits *two;
+
+  g_assert_true (belay_semaphore_add (items, 4));
+  g_assert_cmpuint (belay_semaphore_get_total (items), ==, 4);
+  item = belay_await (waiting, error);
+  belay_semaphore_forget (&item);
+  g_assert_null (item);
+  belay_semaphore_forget (&item);
+  two = belay_semaphore_acquire_many (items, 2, error);
+  belay_permits_forget (&two);
+  g_assert_null (two);
+  g_assert_cmpuint (belay_semaphore_get_total (items), ==, 1);
+  g_assert_cmpuint (belay_semaphore_get_available (items), ==, 1);
+  return TRUE;
+}
+
+static gboolean
+test_bounded (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new_bounded (2, 3);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+
+  g_assert_true (belay_semaphore_add (semaphore, 1));
+  expect_critical ("belay_semaphore_add: 1 more than 3 permits*");
+  g_assert_false (belay_semaphore_add (semaphore, 1));
+  expect_critical ("belay_semaphore_set_total: 4 is more*");
+  g_assert_false (belay_semaphore_set_total (semaphore, 4));
+  g_test_assert_expected_messages ();
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+  g_assert_cmpuint (belay_semaphore_get_total (semaphore), ==, 3);
+  belay_release (&permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+  return TRUE;
+}
+
+/* Raised: just so many go on, in order. Lowered: nothing is taken away, and nothing granted until under. */
+static gboolean
+test_resize (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  BelayPermit *permits[4] = { belay_semaphore_acquire (semaphore, error) };
+  BelayFuture *futures[5];
+
+  for (guint i = 0; i < 5; i++)
+    futures[i] = belay_semaphore_acquire_async (semaphore);
+  g_assert_true (belay_semaphore_set_total (semaphore, 4));
+  g_assert_cmpuint (belay_semaphore_get_n_waiting (semaphore), ==, 2);
+  for (guint i = 0; i < 3; i++)
+    {
+      g_assert_false (belay_future_is_pending (futures[i]));
+      permits[i + 1] = belay_await (futures[i], error);
+    }
+  g_assert_true (belay_future_is_pending (futures[3]));
+
+  g_assert_true (belay_semaphore_set_total (semaphore, 2)); /* four are out */
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  belay_release (&permits[0]);
+  belay_release (&permits[1]);
+  g_assert_cmpuint (belay_semaphore_get_n_waiting (semaphore), ==, 2);
+  g_assert_true (belay_future_is_pending (futures[3]));
+  belay_release (&permits[2]);
+  g_assert_cmpuint (belay_semaphore_get_n_waiting (semaphore), ==, 1);
+  belay_release (&permits[3]);
+  for (guint i = 3; i < 5; i++)
+    {
+      permits[i - 3] = belay_await (futures[i], error);
+      g_assert_nonnull (permits[i - 3]);
+      belay_release (&permits[i - 3]);
+    }
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+  g_assert_true (belay_semaphore_set_total (semaphore, 0));
+  g_assert_null (belay_semaphore_try_acquire (semaphore));
+  return TRUE;
+}
+
+/* Who waits for more than there will be is told; those behind go on. */
+static gboolean
+test_lowered_below_need (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (4);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  BelayFuture *four = belay_semaphore_acquire_many_async (semaphore, 4);
+  BelayFuture *two = belay_semaphore_acquire_many_async (semaphore, 2);
+  g_autoptr (GError) failure = NULL;
+  BelayPermits *permits;
+
+  g_assert_true (belay_semaphore_set_total (semaphore, 3));
+  g_assert_null (belay_await (four, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+  permits = belay_await (two, error);
+  g_assert_nonnull (permits);
+  belay_release (&permits);
+  belay_release (&permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 3);
+  return TRUE;
+}
+
+static gboolean
+expect_closed (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_null (belay_semaphore_acquire (data, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  g_assert_cmpstr (failure->message, ==, "the semaphore was closed");
+  thing_note ("closed");
+  return TRUE;
+}
+
+static gboolean
+test_close (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (2);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+  BelayPermit *other = belay_semaphore_acquire (semaphore, error);
+  BelayFuture *many = belay_semaphore_acquire_many_async (semaphore, 2);
+  belay_auto (BelayScope) scope = belay_scope_begin ();
+  g_autoptr (GError) failure = NULL;
+
+  for (guint i = 0; i < 3; i++)
+    g_assert_true (belay_scope_spawn (scope, expect_closed, semaphore, NULL));
+  until_n_wait (semaphore, 4);
+  belay_semaphore_close (semaphore);
+  belay_semaphore_close (semaphore);
+  g_assert_true (belay_scope_close (&scope, error));
+  assert_log ("closed closed closed");
+  g_assert_null (belay_await (many, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  belay_release (&permit);
+  belay_release (&other);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+  g_assert_null (belay_semaphore_try_acquire (semaphore));
+  g_assert_true (belay_semaphore_add (semaphore, 1));
+  g_assert_true (belay_semaphore_set_total (semaphore, 9));
+  expect_closed (semaphore, NULL);
+  thing_clear_log ();
+  return TRUE;
+}
+
+/* Whoever waits for what nobody has holds no permit that would keep it alive: that is told, and he is. */
+static gboolean
+wait_for_nobody (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_null (belay_semaphore_acquire (data, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_BROKEN);
+  return TRUE;
+}
+
+static gboolean
+test_dropped_with_waiter (gpointer data, GError **error)
+{
+  BelaySemaphore *semaphore = belay_semaphore_new (0);
+  BelayFuture *waiting = belay_spawn (wait_for_nobody, semaphore);
+
+  until_n_wait (semaphore, 1);
+  expect_critical ("the last reference to a semaphore was dropped while somebody waits*");
+  belay_semaphore_unref (semaphore);
+  g_test_assert_expected_messages ();
+  return belay_await_ok (waiting, error);
+}
+
+static gboolean
+test_permits_keep_it_alive (gpointer data, GError **error)
+{
+  BelaySemaphore *semaphore = belay_semaphore_new (3);
+  BelayPermits *two = belay_semaphore_acquire_many (semaphore, 2, error);
+  BelayPermit *one = belay_semaphore_acquire (semaphore, error);
+
+  belay_semaphore_unref (semaphore);
+  g_assert_true (belay_permits_give_back (two, 1));
+  belay_semaphore_forget (&one);
+  g_assert_true (belay_permits_give_back (two, 1)); /* it goes now; the sanitizers see it */
+  belay_release (&two);
+
+  semaphore = belay_semaphore_new (1);
+  one = belay_semaphore_acquire (semaphore, error);
+  belay_semaphore_unref (semaphore);
+  belay_semaphore_forget (&one);
+  return TRUE;
+}
+
+/* --- several at once, on several threads --- */
+
+typedef struct
+{
+  BelaySemaphore *semaphore;
+  int             out; /* atomic */
+  int             more; /* than MOST, which there may be for a moment */
+} Weighed;
+
+#define MOST 5
+
+static gboolean
+weighing_user (gpointer data, GError **error)
+{
+  Weighed *shared = data;
+
+  for (guint i = 0; i < 300; i++)
+    {
+      guint n = 1 + i % MOST;
+      belay_auto (BelayTimeout) soon = i % 11 == 0 ? belay_timeout (0) : NULL;
+      belay_auto (BelayPermits) permits = NULL;
+
+      if (i % 7 == 0)
+        belay_future_unref (belay_semaphore_acquire_many_async (shared->semaphore, n));
+      permits = belay_semaphore_acquire_many (shared->semaphore, n, NULL);
+      if (permits == NULL)
+        continue;
+      g_assert_cmpint (g_atomic_int_add (&shared->out, (int) n), <=, MOST + shared->more - (int) n);
+      if (i % 3 == 0)
+        belay_yield (NULL);
+      g_atomic_int_add (&shared->out, -(int) n);
+      if (n > 1)
+        g_assert_true (belay_permits_give_back (permits, 1));
+    }
+  return TRUE;
+}
+
+static gpointer
+resizing_thread (gpointer data)
+{
+  Weighed *shared = data;
+
+  for (guint i = 0; i < 500; i++)
+    {
+      belay_semaphore_add (shared->semaphore, 1);
+      belay_semaphore_set_total (shared->semaphore, MOST);
+      if (i % 50 == 0)
+        g_thread_yield ();
+    }
+  return NULL;
+}
+
+static gboolean
+weigh (gboolean resizes, GError **error)
+{
+  Weighed shared = { belay_semaphore_new (MOST), 0, resizes ? 1 : 0 };
+  belay_auto (BelayLoop) loop = belay_loop_new ("one");
+  GThread *thread = resizes ? g_thread_new ("resizing", resizing_thread, &shared) : NULL;
+  BelayFuture *futures[6];
+  gboolean ok;
+
+  belay_scope_set_release_timeout (belay_scope_current (), -1);
+  for (guint i = 0; i < 6; i++)
+    futures[i] = i < 3 ? belay_loop_spawn (loop, weighing_user, &shared, NULL) : belay_spawn (weighing_user, &shared);
+  ok = belay_await_ok (belay_future_allv (futures, 6), error);
+  if (thread != NULL)
+    g_thread_join (thread);
+  g_assert_true (ok && belay_close (&loop, error));
+  g_assert_cmpint (shared.out, ==, 0);
+  g_assert_cmpuint (belay_semaphore_get_total (shared.semaphore), ==, MOST);
+  g_assert_cmpuint (belay_semaphore_get_available (shared.semaphore), ==, MOST);
+  belay_semaphore_unref (shared.semaphore);
+  return TRUE;
+}
+
+static gboolean
+test_many_threads (gpointer data, GError **error)
+{
+  return weigh (FALSE, error);
+}
+
+static gboolean
+test_resize_threads (gpointer data, GError **error)
+{
+  return weigh (TRUE, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -774,5 +1244,20 @@ main (int argc, char **argv)
   thing_add_single_test ("/semaphore/L32-cancelled-across-threads", test_cancel_across_threads);
   thing_add_single_plain_test ("/semaphore/L1-last-reference-and-last-permit-on-two-threads", test_last_reference_and_permit);
   thing_add_test ("/semaphore/L32-granted-from-another-thread-when-interrupted", test_granted_from_another_thread);
+  thing_add_test ("/semaphore/L33-all-or-none-in-order", test_many);
+  thing_add_test ("/semaphore/L33-more-than-there-are", test_too_many);
+  thing_add_test ("/semaphore/L33-front-waiter-leaves", test_front_leaves);
+  thing_add_test ("/semaphore/L32-L33-cancelled-at-each-instant", test_many_each_instant);
+  thing_add_test ("/semaphore/L34-gives-back-too-many", test_give_back_misuse);
+  thing_add_test ("/semaphore/L32-L33-futures", test_many_async);
+  thing_add_test ("/semaphore/added-and-forgotten", test_add_and_forget);
+  thing_add_test ("/semaphore/L34-bounded", test_bounded);
+  thing_add_test ("/semaphore/L36-resize", test_resize);
+  thing_add_test ("/semaphore/L33-L36-lowered-below-a-need", test_lowered_below_need);
+  thing_add_test ("/semaphore/L36-close", test_close);
+  thing_add_test ("/semaphore/L34-dropped-with-a-waiter", test_dropped_with_waiter);
+  thing_add_test ("/semaphore/several-permits-keep-it-alive", test_permits_keep_it_alive);
+  thing_add_single_test ("/semaphore/L32-L33-threads", test_many_threads);
+  thing_add_single_test ("/semaphore/L36-resized-on-another-thread", test_resize_threads);
   return g_test_run ();
 }

@@ -70,20 +70,13 @@ thing_open (const char *name)
   return belay_resource_future (thing_new (name));
 }
 
-/* The data of a fiber that may never run: kept to the end of the program. */
-static GMutex openings_lock;
-static GSList *openings;
-
 static BelayFuture *
 start (Opening opening)
 {
   Opening *copy = g_new (Opening, 1);
 
   *copy = opening;
-  g_mutex_lock (&openings_lock);
-  openings = g_slist_prepend (openings, copy);
-  g_mutex_unlock (&openings_lock);
-  return belay_open (open_thing, copy);
+  return belay_open_owned (open_thing, copy, g_free);
 }
 
 BelayFuture *

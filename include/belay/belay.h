@@ -18,7 +18,10 @@
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
 #include <belay/belay-lock.h>
+#include <belay/belay-rw-lock.h>
 #include <belay/belay-condition.h>
+#include <belay/belay-channel.h>
+#include <belay/belay-queue.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>

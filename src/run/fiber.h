@@ -22,7 +22,7 @@ struct _BelayLimit
   gint64       allowance;        /* µs from the first checkpoint inside, which makes it the deadline; G_MAXINT64: none */
   _Atomic (char *) reason;       /* why it was cancelled */
   void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
-  atomic_bool  cancelled;
+  _Atomic (guint8) cancelled;    /* TRUE, or BELAY_CANCELLED_LATE */
   guint8       shield;           /* nothing from outside is observed */
   guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
   guint8       owns;             /* fibers spawned inside are its own: a release's, or BELAY_OWNS_COMMIT */
@@ -33,6 +33,9 @@ struct _BelayLimit
 
 /* In `owns`: a commit's, which no deadline ends, that of the program's end neither. */
 #define BELAY_OWNS_COMMIT 2
+
+/* In `cancelled`: for no other reason than that the time of what is around it was up. */
+#define BELAY_CANCELLED_LATE 2
 
 /* In `mark` of a fiber's future: cancelled before it started. */
 #define BELAY_FIBER_STILLBORN 1
@@ -222,6 +225,8 @@ void        belay_limit_push      (BelayFiber *fiber, BelayLimit *limit);
 void        belay_limit_pop       (BelayFiber *fiber, BelayLimit *limit);
 /* TRUE when this call was the first to cancel. */
 gboolean    belay_limit_cancel    (BelayLimit *limit, const char *reason);
+/* The same with what `cancelled` is to be. */
+gboolean    belay_limit_cancel_as (BelayLimit *limit, guint8 cancelled, const char *reason);
 gboolean    belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error);
 /* The fiber is about to suspend, or at a checkpoint: allowances begin. */
 void        belay_limit_begin_allowances (BelayFiber *fiber);

@@ -2,52 +2,67 @@
 /*
  * Semaphore: a number of permits, first come, first served.
  *
- * A permit is the semaphore itself, seen through its first member: taking one allocates nothing. One word holds the free
- * permits, in units, and two flags: WAITERS, somebody is in line; ORPHAN, the last reference has gone and the
- * permits that are out keep the semaphore alive.
+ * A permit is the semaphore itself, seen through its first member: taking one allocates nothing. Several at once are a small block,
+ * see permits.c. One word holds the free permits, in units, and three flags: WAITERS, somebody is in line; ORPHAN, the last
+ * reference has gone and the permits that are out keep the semaphore alive; CLOSED.
+ *
+ * The *total* is how many permits there are, free or out. It is what was given to begin with; belay_semaphore_set_total() changes it,
+ * belay_semaphore_add() makes more, to forget a permit makes fewer. When it is lowered by more than are free, the free ones are
+ * less than none until enough were given back: nothing is taken from who has some, and nobody gets any meanwhile.
+ *
+ * Who waits needs a number, and gets it at once or not at all. The first in line waits until there are so many, and all others
+ * behind it, though there be enough for them: else who needs many would wait for ever.
  *
  * Invariants
- *   1. While somebody is in line no unit is free: a permit that is given back goes to the first. So nobody overtakes.
+ *   1. While somebody is in line there are fewer free units than the first needs. Whatever changes that, units that come back, the
+ *      first who leaves, serves the line. Nobody overtakes: with WAITERS set nothing is taken on the fast way.
  *   2. WAITERS and the line change under `lock`; units change without it only while no flag is set. WAITERS is set while
  *      anybody is in line, and, until the one who left last or the next release sees to it, a moment longer.
  *   3. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under
  *      `lock`, by one of the two, who frees it after unlocking: the other has unlocked before, which is the last that
  *      it touches.
+ *   4. Nobody is in line who needs more than there ever is, see most().
  */
-#include "run/line.h"
-#include "scope/scope-private.h"
+#include "sync/semaphore-private.h"
 
-enum { WAITERS = 1, ORPHAN = 2, FLAGS = 3, UNIT = 4 };
-
-struct _BelaySemaphore
-{
-  BelayPlain    permit; /* first: what a BelayPermit points to */
-  atomic_int    refs;
-  _Atomic (gint64) state;
-  gint64        total;  /* units */
-  atomic_flag   lock;
-  BelayLine     line;
-};
-
-static const BelayLineClass line_class = { "a permit of a semaphore", NULL };
+static void describe_line (BelayLine *line, GString *text);
+static const BelayLineClass line_class = { "a permit of a semaphore", describe_line };
 
 G_DEFINE_BOXED_TYPE (BelaySemaphore, belay_semaphore, belay_semaphore_ref, belay_semaphore_unref)
 
 static void permit_release (gpointer permit);
 static const BelayPlainClass permit_class = { BELAY_TAG_INSTANT, "BelayPermit", NULL, NULL, permit_release, NULL };
 
-BelaySemaphore *
-belay_semaphore_new (guint permits)
+static BelaySemaphore *
+semaphore_new (guint permits, guint max)
 {
   BelaySemaphore *self = g_new0 (BelaySemaphore, 1);
 
   self->permit.klass = &permit_class;
   atomic_init (&self->refs, 1);
-  self->total = (gint64) permits * UNIT;
-  atomic_init (&self->state, self->total);
+  atomic_init (&self->state, (gint64) permits * UNIT);
   atomic_flag_clear (&self->lock);
+  self->max = max;
+  self->total = permits;
   belay_line_init (&self->line, &line_class);
   return self;
+}
+
+BelaySemaphore *
+belay_semaphore_new (guint permits)
+{
+  return semaphore_new (permits, G_MAXUINT);
+}
+
+BelaySemaphore *
+belay_semaphore_new_bounded (guint permits, guint max)
+{
+  if (G_UNLIKELY (permits > max))
+    {
+      g_critical ("belay_semaphore_new_bounded: %u permits are more than %u at most", permits, max);
+      permits = max;
+    }
+  return semaphore_new (permits, max);
 }
 
 BelaySemaphore *
@@ -58,9 +73,20 @@ belay_semaphore_ref (BelaySemaphore *self)
   return self;
 }
 
+/* Invariant 3: by one alone. Who waits now, while all permits are free, would have to have a reference. */
+static void
+semaphore_end (BelaySemaphore *self)
+{
+  BelayLine *lines[] = { &self->line };
+
+  if (belay_lines_end (self, "semaphore", &self->lock, lines, 1))
+    g_free (self);
+}
+
 void
 belay_semaphore_unref (BelaySemaphore *self)
 {
+  gint64 state;
   gboolean is_last;
 
   g_return_if_fail (self != NULL);
@@ -68,79 +94,225 @@ belay_semaphore_unref (BelaySemaphore *self)
   if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
     return;
   belay_spin_lock (&self->lock);
-  is_last = atomic_fetch_or_explicit (&self->state, ORPHAN, memory_order_acq_rel) == self->total;
+  state = atomic_fetch_or_explicit (&self->state, ORPHAN, memory_order_acq_rel);
+  is_last = units_of (state) == self->total;
   belay_spin_unlock (&self->lock);
-  if (is_last) /* invariant 3 */
-    g_free (self);
+  if (is_last)
+    semaphore_end (self);
 }
+
+/* --- how many --- */
 
 guint
 belay_semaphore_get_available (BelaySemaphore *self)
 {
+  gint64 units;
+
   g_return_val_if_fail (self != NULL, 0);
-  return (guint) (atomic_load_explicit (&self->state, memory_order_acquire) / UNIT);
+  units = units_of (atomic_load_explicit (&self->state, memory_order_acquire));
+  return (guint) MAX (units, 0);
+}
+
+guint
+belay_semaphore_get_total (BelaySemaphore *self)
+{
+  gint64 total;
+
+  g_return_val_if_fail (self != NULL, 0);
+
+  belay_spin_lock (&self->lock);
+  total = self->total;
+  belay_spin_unlock (&self->lock);
+  return (guint) total;
+}
+
+guint
+belay_semaphore_get_n_waiting (BelaySemaphore *self)
+{
+  guint n;
+
+  g_return_val_if_fail (self != NULL, 0);
+
+  belay_spin_lock (&self->lock);
+  n = self->line.n;
+  belay_spin_unlock (&self->lock);
+  return n;
+}
+
+static void
+describe_line (BelayLine *line, GString *text)
+{
+  BelaySemaphore *self = (BelaySemaphore *) ((char *) line - G_STRUCT_OFFSET (BelaySemaphore, line));
+
+  g_string_append_printf (text, ", of which %u of %u are free", belay_semaphore_get_available (self), belay_semaphore_get_total (self));
+}
+
+/* Under the lock: the most that one may ask for. One permit may always come by belay_semaphore_add(). */
+static inline gint64
+most (BelaySemaphore *self)
+{
+  return self->max != G_MAXUINT ? (gint64) self->max : MAX (self->total, 1);
 }
 
 /* --- giving back --- */
 
 /* Under the lock, after a turn has left the line. */
-static void
+static inline void
 note_if_empty (BelaySemaphore *self)
 {
   if (belay_line_is_empty (&self->line))
     atomic_fetch_and_explicit (&self->state, ~(gint64) WAITERS, memory_order_relaxed);
 }
 
-static G_GNUC_NO_INLINE void
-release_slow (BelaySemaphore *self)
+/* Under the lock: @n units more, or fewer, and invariant 1. TRUE: invariant 3. */
+static gboolean
+change (BelaySemaphore *self, gint64 n, BelayTurn **served)
 {
-  gboolean is_last = FALSE;
-  BelayTurn *served = NULL;
+  gint64 state;
 
-  belay_spin_lock (&self->lock);
   if (!belay_line_is_empty (&self->line))
     {
-      belay_line_serve (self->line.first, BELAY_TURN_SERVED, &served);
-      note_if_empty (self);
+      gint64 before = units_of (atomic_load_explicit (&self->state, memory_order_relaxed)), left = before + n;
+
+      /* WAITERS is set: nobody else changes the units. */
+      while (!belay_line_is_empty (&self->line) && left >= self->line.first->need)
+        {
+          gint64 need = self->line.first->need;
+
+          if (belay_line_serve (self->line.first, BELAY_TURN_SERVED, served))
+            left -= need;
+        }
+      n = left - before;
     }
-  else
-    {
-      note_if_empty (self);
-      is_last = atomic_fetch_add_explicit (&self->state, UNIT, memory_order_acq_rel) + UNIT == self->total + ORPHAN;
-    }
+  state = atomic_fetch_add_explicit (&self->state, n * UNIT, memory_order_acq_rel) + n * UNIT;
+  note_if_empty (self); /* not before: it opens the fast way */
+  return (state & ORPHAN) != 0 && units_of (state) == self->total;
+}
+
+void
+belay_semaphore_give_slow (BelaySemaphore *self, gint64 n)
+{
+  BelayTurn *served = NULL;
+  gboolean is_last;
+
+  belay_spin_lock (&self->lock);
+  is_last = change (self, n, &served);
   belay_spin_unlock (&self->lock);
 
   belay_turns_wake (served);
-  if (is_last) /* invariant 3 */
-    g_free (self);
+  if (is_last)
+    semaphore_end (self);
 }
 
 static void
 permit_release (gpointer permit)
 {
-  BelaySemaphore *self = permit;
-  gint64 state = atomic_load_explicit (&self->state, memory_order_relaxed);
+  give (permit, 1);
+}
 
-  while (G_LIKELY ((state & FLAGS) == 0))
-    if (atomic_compare_exchange_weak_explicit (&self->state, &state, state + UNIT, memory_order_acq_rel, memory_order_relaxed))
-      return;
-  release_slow (self);
+void
+belay_semaphore_lose (BelaySemaphore *self, gint64 n)
+{
+  gboolean is_last;
+  gint64 state;
+
+  belay_spin_lock (&self->lock);
+  self->total -= n;
+  state = atomic_load_explicit (&self->state, memory_order_acquire);
+  is_last = (state & ORPHAN) != 0 && units_of (state) == self->total;
+  belay_spin_unlock (&self->lock);
+  if (is_last)
+    semaphore_end (self);
+}
+
+void
+belay_semaphore_forget (BelayPermit **variable)
+{
+  BelayPermit *permit;
+
+  g_return_if_fail (variable != NULL);
+
+  permit = g_steal_pointer (variable);
+  if (permit == NULL || belay_forked ())
+    return;
+  belay_leaks_let_go (permit);
+  belay_semaphore_lose ((BelaySemaphore *) permit, 1);
+}
+
+gboolean
+belay_semaphore_add (BelaySemaphore *self, guint n)
+{
+  BelayTurn *served = NULL;
+  gint64 total, max;
+  gboolean ok;
+
+  g_return_val_if_fail (self != NULL, FALSE);
+
+  belay_spin_lock (&self->lock);
+  total = self->total;
+  max = self->max;
+  ok = total + n <= max;
+  if (ok)
+    {
+      self->total += n;
+      change (self, n, &served);
+    }
+  belay_spin_unlock (&self->lock);
+  belay_turns_wake (served);
+  if (G_UNLIKELY (!ok))
+    g_critical ("belay_semaphore_add: %u more than %u permits would be more than %u, which is the most; was one added that a guard "
+                "gives back, too?", n, (guint) total, (guint) max);
+  return ok;
+}
+
+gboolean
+belay_semaphore_set_total (BelaySemaphore *self, guint total)
+{
+  BelayTurn *served = NULL, *next;
+  gint64 before;
+  gboolean ok;
+
+  g_return_val_if_fail (self != NULL, FALSE);
+
+  belay_spin_lock (&self->lock);
+  ok = total <= self->max;
+  if (ok)
+    {
+      before = self->total;
+      self->total = total;
+      for (BelayTurn *turn = self->line.first; turn != NULL; turn = next)
+        {
+          next = turn->next;
+          if (turn->need > most (self)) /* invariant 4 */
+            belay_line_serve (turn, TURN_TOO_MANY, &served);
+        }
+      change (self, (gint64) total - before, &served);
+    }
+  belay_spin_unlock (&self->lock);
+  belay_turns_wake (served);
+  if (G_UNLIKELY (!ok))
+    g_critical ("belay_semaphore_set_total: %u is more than the semaphore's bound", total);
+  return ok;
+}
+
+void
+belay_semaphore_close (BelaySemaphore *self)
+{
+  BelayTurn *served = NULL;
+
+  g_return_if_fail (self != NULL);
+
+  belay_spin_lock (&self->lock);
+  atomic_fetch_or_explicit (&self->state, CLOSED, memory_order_relaxed);
+  belay_line_serve_all (&self->line, BELAY_TURN_CLOSED, &served);
+  note_if_empty (self);
+  belay_spin_unlock (&self->lock);
+  belay_turns_wake (served);
 }
 
 /* --- taking --- */
 
-static inline gboolean
-try_take (BelaySemaphore *self)
-{
-  gint64 state = atomic_load_explicit (&self->state, memory_order_relaxed);
-
-  while (state >= UNIT && (state & WAITERS) == 0)
-    if (atomic_compare_exchange_weak_explicit (&self->state, &state, state - UNIT, memory_order_acquire, memory_order_relaxed))
-      return TRUE;
-  return FALSE;
-}
-
-/* Takes a permit, or gets in line: TRUE when it was taken. */
+/* Takes what the turn needs, or gets in line: TRUE when its outcome is known. */
 static gboolean
 take_or_append (BelaySemaphore *self, BelayTurn *turn)
 {
@@ -148,55 +320,85 @@ take_or_append (BelaySemaphore *self, BelayTurn *turn)
 
   belay_spin_lock (&self->lock);
   state = atomic_load_explicit (&self->state, memory_order_relaxed);
-  for (;;)
+  turn->outcome = (state & CLOSED) != 0 ? BELAY_TURN_CLOSED : turn->need > most (self) ? TURN_TOO_MANY : BELAY_TURN_WAITS;
+  while (turn->outcome == BELAY_TURN_WAITS)
     {
-      gboolean take = state >= UNIT && belay_line_is_empty (&self->line);
+      gboolean take = state >= turn->need * UNIT && belay_line_is_empty (&self->line);
 
-      if (atomic_compare_exchange_weak_explicit (&self->state, &state, take ? state - UNIT : state | WAITERS,
-                                                 memory_order_acq_rel, memory_order_relaxed))
+      if (!atomic_compare_exchange_weak_explicit (&self->state, &state, take ? state - turn->need * UNIT : state | WAITERS,
+                                                  memory_order_acq_rel, memory_order_relaxed))
+        continue;
+      if (!take)
         {
-          if (take)
-            {
-              belay_spin_unlock (&self->lock);
-              return TRUE;
-            }
-          break;
+          belay_line_append (&self->line, turn);
+          belay_spin_unlock (&self->lock);
+          return FALSE;
         }
+      turn->outcome = BELAY_TURN_SERVED;
     }
-  belay_line_append (&self->line, turn);
   belay_spin_unlock (&self->lock);
-  return FALSE;
+  return TRUE;
+}
+
+static gboolean
+fail_outcome (BelaySemaphore *self, int outcome, gint64 need, GError **error)
+{
+  gint64 n;
+
+  switch (outcome)
+    {
+    case BELAY_TURN_CLOSED:
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the semaphore was closed");
+      return FALSE;
+    case TURN_TOO_MANY:
+      belay_spin_lock (&self->lock);
+      n = most (self);
+      belay_spin_unlock (&self->lock);
+      g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "%u permits were asked of a semaphore that has %u at most; it "
+                   "would be waited for ever", (guint) need, (guint) n);
+      return FALSE;
+    case BELAY_TURN_BROKEN:
+      g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_BROKEN, "the last reference to the semaphore was dropped");
+      return FALSE;
+    default:
+      g_assert_not_reached ();
+    }
 }
 
 BelayPermit *
 belay_semaphore_try_acquire (BelaySemaphore *self)
 {
   g_return_val_if_fail (self != NULL, NULL);
-  if (!try_take (self))
+  if (!try_take (self, 1))
     return NULL;
   belay_leaks_hold (self, NULL);
   return (BelayPermit *) self;
 }
 
+/* Who left may have been all that held the others up. */
 static void
 after_leaving (BelaySemaphore *self)
 {
+  BelayTurn *served = NULL;
+
   belay_spin_lock (&self->lock);
-  note_if_empty (self);
+  change (self, 0, &served);
   belay_spin_unlock (&self->lock);
+  belay_turns_wake (served);
 }
 
-static gboolean
-acquire_slow (BelaySemaphore *self, BelayFiber *fiber, GError **error, const char *site)
+gboolean
+belay_semaphore_take_slow (BelaySemaphore *self, BelayFiber *fiber, gint64 n, GError **error, const char *site)
 {
   BelayTurn turn;
 
   belay_turn_init (&turn, fiber);
+  turn.need = n;
   do
     {
       belay_turn_prepare (&turn, &self->line, site);
       if (take_or_append (self, &turn) || belay_turn_wait (&turn, &self->lock))
-        return TRUE;
+        return turn.outcome == BELAY_TURN_SERVED || fail_outcome (self, turn.outcome, n, error);
       after_leaving (self);
     }
   while (belay_limit_check (fiber, site, error)); /* a deadline that another thread has moved: to the end of the line */
@@ -217,7 +419,7 @@ belay_semaphore_acquire_at (BelaySemaphore *self, GError **error, const char *si
     }
   if (G_UNLIKELY (!belay_limit_check (fiber, site, error)))
     return NULL;
-  if (G_UNLIKELY (!try_take (self) && !acquire_slow (self, fiber, error, site)))
+  if (G_UNLIKELY (!try_take (self, 1) && !belay_semaphore_take_slow (self, fiber, 1, error, site)))
     return NULL;
   belay_leaks_hold (self, site);
   return (BelayPermit *) self;
@@ -228,6 +430,8 @@ BelayPermit *
 {
   return belay_semaphore_acquire_at (self, error, NULL);
 }
+
+/* --- as a future --- */
 
 static gpointer
 async_ref (gpointer owner)
@@ -241,36 +445,63 @@ async_unref (gpointer owner)
   belay_semaphore_unref (owner);
 }
 
+/* Of several permits the block is the turn's `item`. */
+static void
+free_permits (BelayAsyncTurn *turn)
+{
+  g_free (g_steal_pointer (&turn->turn.item));
+}
+
 /* A promise that nobody waits for any more drops the permit, which comes back here. */
 static void
 async_answer (BelayAsyncTurn *turn)
 {
-  belay_promise_resolve_resource (turn->promise, turn->owner);
+  BelayPermits *permits = turn->turn.item;
+  GError *error = NULL;
+
+  if (turn->turn.outcome == BELAY_TURN_SERVED)
+    {
+      turn->turn.item = NULL;
+      belay_promise_resolve_resource (turn->promise, permits != NULL ? (gpointer) permits : turn->owner);
+      return;
+    }
+  free_permits (turn);
+  fail_outcome (turn->owner, turn->turn.outcome, turn->turn.need, &error);
+  belay_promise_reject (turn->promise, error);
 }
 
 static void
 async_left (BelayAsyncTurn *turn)
 {
+  free_permits (turn);
   after_leaving (turn->owner);
 }
 
 static const BelayAsyncClass async_class = { async_ref, async_unref, async_answer, async_left };
 
 BelayFuture *
-belay_semaphore_acquire_async (BelaySemaphore *self)
+belay_semaphore_take_async (BelaySemaphore *self, gint64 n, BelayPermits *permits)
 {
   BelayFuture *future;
   BelayTurn *turn;
 
+  if (try_take (self, n))
+    return belay_resource_future (permits != NULL ? (gpointer) permits : self);
+  turn = belay_async_turn_new (self, &self->lock, &async_class, &future);
+  turn->need = n;
+  turn->item = permits;
+  if (take_or_append (self, turn))
+    belay_async_turn_answer (turn, turn->outcome);
+  return future;
+}
+
+BelayFuture *
+belay_semaphore_acquire_async (BelaySemaphore *self)
+{
+  BelayFuture *refused;
+
   g_return_val_if_fail (self != NULL, NULL);
 
-  future = belay_fiber_refuse ();
-  if (future != NULL)
-    return future;
-  if (try_take (self))
-    return belay_resource_future (self);
-  turn = belay_async_turn_new (self, &self->lock, &async_class, &future);
-  if (take_or_append (self, turn))
-    belay_async_turn_answer (turn, BELAY_TURN_SERVED);
-  return future;
+  refused = belay_fiber_refuse ();
+  return refused != NULL ? refused : belay_semaphore_take_async (self, 1, NULL);
 }
