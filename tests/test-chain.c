@@ -355,10 +355,10 @@ test_callback_drops_owner (void)
 {
   GObject *widget = g_object_new (G_TYPE_OBJECT, NULL);
 
-  belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), drop_owner, widget);
-  belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), never_called, widget);
+  for (guint i = 0; i < 2; i++)
+    belay_scope_then (belay_scope_for_object (widget), belay_future_new_done (), drop_owner, widget);
   thing_settle ();
-  assert_log ("dropped");
+  assert_log ("dropped"); /* by whichever came first; the other is not called */
 }
 
 static gboolean
@@ -569,7 +569,7 @@ main (int argc, char **argv)
   thing_add_plain_test ("/chain/never-inside-of-a-call", test_not_inline);
   thing_add_plain_test ("/chain/rejected-futures-too", test_rejected);
   thing_add_plain_test ("/chain/step-by-step", test_steps);
-  thing_add_plain_test ("/chain/L15-at-home-from-any-thread", test_from_threads);
+  thing_add_single_plain_test ("/chain/L15-at-home-from-any-thread", test_from_threads);
   thing_add_test ("/chain/not-after-the-close", test_not_after_close);
   thing_add_test ("/chain/not-while-it-closes", test_not_while_closing);
   thing_add_test ("/chain/not-after-a-cancel", test_not_after_cancel);

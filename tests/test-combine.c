@@ -5,7 +5,7 @@
  * A *source* is a future that a test answers when it likes; it counts how often its work was asked to end. The clock is
  * the virtual one, so that times are exact and nothing is slept; the bodies are fibers, since those run the queue.
  */
-#include "support.h"
+#include "thing.h"
 
 static int destroyed;
 static int sunk;
@@ -27,6 +27,7 @@ static void
 set_up (void)
 {
   destroyed = sunk = called = 0;
+  belay_set_sink (count_sink, NULL);
 }
 
 /* --- sources --- */
@@ -65,11 +66,11 @@ source_fail (Source *self, const char *message)
   belay_promise_reject (self->promise, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_EXISTS, message));
 }
 
-/* Lets everything run that can; no time passes. */
+/* Lets everything run that can; no time passes. A seed may let one that only gives way do so some thousand times. */
 static void
 settle_down (void)
 {
-  for (int i = 0; i < 20; i++)
+  for (int i = belay_test_get_seed () == 0 ? 20 : 3000; i > 0; i--)
     g_assert_true (belay_yield (NULL));
 }
 
@@ -1927,57 +1928,55 @@ fibers_that_go_on (gpointer data, GError **error)
 int
 main (int argc, char **argv)
 {
-  g_setenv ("BELAY_DEBUG", "virtual-clock", FALSE);
-  g_test_init (&argc, &argv, NULL);
-  belay_set_sink (count_sink, NULL);
-  test_add_fiber ("/combine/then-continues-and-never-inline", then_continues);
-  test_add_fiber ("/combine/what-is-not-ours-is-passed-on", passed_on);
-  test_add_fiber ("/combine/catch-recovers", catch_recovers);
-  test_add_fiber ("/combine/finally-runs-either-way", finally_either_way);
-  test_add_fiber ("/combine/values-pass", values_pass);
-  test_add_fiber ("/combine/continuations-in-order", in_order);
-  test_add_fiber ("/combine/dropped-while-waiting", dropped_while_waiting);
-  test_add_fiber ("/combine/dropped-while-queued", dropped_while_queued);
-  test_add_fiber ("/combine/finally-always-runs", finally_always);
-  test_add_fiber ("/combine/L9-of-two-errors-none-is-lost", second_failures);
-  test_add_fiber ("/combine/dropped-while-adopting", dropped_while_adopting);
-  test_add_fiber ("/combine/dropped-by-the-function-itself", dropped_by_the_function);
-  test_add_fiber ("/combine/chain-of-100000-uses-no-stack", long_chain);
-  test_add_fiber ("/combine/adoption-of-100000-uses-no-stack", long_adoption);
+  thing_init (&argc, &argv);
+  thing_add_test ("/combine/then-continues-and-never-inline", then_continues);
+  thing_add_test ("/combine/what-is-not-ours-is-passed-on", passed_on);
+  thing_add_test ("/combine/catch-recovers", catch_recovers);
+  thing_add_test ("/combine/finally-runs-either-way", finally_either_way);
+  thing_add_test ("/combine/values-pass", values_pass);
+  thing_add_single_test ("/combine/continuations-in-order", in_order);
+  thing_add_test ("/combine/dropped-while-waiting", dropped_while_waiting);
+  thing_add_test ("/combine/dropped-while-queued", dropped_while_queued);
+  thing_add_test ("/combine/finally-always-runs", finally_always);
+  thing_add_test ("/combine/L9-of-two-errors-none-is-lost", second_failures);
+  thing_add_test ("/combine/dropped-while-adopting", dropped_while_adopting);
+  thing_add_test ("/combine/dropped-by-the-function-itself", dropped_by_the_function);
+  thing_add_single_test ("/combine/chain-of-100000-uses-no-stack", long_chain);
+  thing_add_single_test ("/combine/adoption-of-100000-uses-no-stack", long_adoption);
   g_test_add_func ("/combine/continuation-runs-where-it-was-registered", continuation_runs_where_it_was_registered);
   g_test_add_func ("/combine/plain-thread-uses-the-default-context", plain_thread_uses_the_default_context);
   g_test_add_func ("/combine/main-context-gone", context_gone);
-  test_add_fiber ("/combine/B01-B23-all-in-the-order-given", all_of_them);
-  test_add_fiber ("/combine/all-fails-with-the-first", all_fails_fast);
-  test_add_fiber ("/combine/all-settled-always-resolves", all_settled_of_them);
-  test_add_fiber ("/combine/any-takes-the-first-success", any_of_them);
-  test_add_fiber ("/combine/race-takes-the-first-outcome", race_of_them);
-  test_add_fiber ("/combine/L21-race-loser-keeps-its-value", race_loser_keeps_its_value);
-  test_add_fiber ("/combine/of-none-and-of-one", of_none_and_one);
-  test_add_fiber ("/combine/dropped-combination-drops-its-members", dropped_combination);
-  test_add_fiber ("/combine/dropped-halfway", dropped_halfway);
-  test_add_fiber ("/combine/nested", nested);
-  test_add_fiber ("/combine/members-pass", members_pass);
-  test_add_fiber ("/combine/100000-members", many_members);
-  test_add_fiber ("/combine/50000-deep-uses-no-stack", deep_combination);
-  test_add_fiber ("/combine/misuse", no_members_elsewhere);
-  test_add_fiber ("/combine/null-among-the-members", null_member);
-  test_add_fiber ("/combine/delays", delays);
-  test_add_fiber ("/combine/L25-timeouts", timeouts);
-  test_add_fiber ("/combine/timeout-dropped", timeout_dropped);
-  test_add_fiber ("/combine/L24-nested-timeouts", nested_timeouts);
-  test_add_fiber ("/combine/1000-delays-in-any-order", out_of_time_order);
-  test_add_fiber ("/combine/L22-cancelled-wait-for-borrowed-memory-ends-with-its-use", borrowed_and_cancelled);
-  test_add_fiber ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
-  test_add_fiber ("/combine/member-that-ends-when-it-is-asked", member_ends_when_asked);
-  test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-cancelled", late_and_cancelled);
-  test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-kept", late_and_kept);
-  test_add_fiber ("/combine/L22-borrowed-by-a-continuation-and-decided", late_and_decided);
-  test_add_fiber ("/combine/chain-of-100000-given-up-uses-no-stack", long_chain_given_up);
-  test_add_fiber ("/combine/L22-cancelled-waits-do-not-wait-for-each-other", shared_and_cancelled);
-  test_add_fiber ("/combine/L22-a-kept-interest-keeps-the-work-going", shared_and_kept);
-  test_add_fiber ("/combine/L22-L30-fibers-that-lose-are-cancelled-and-joined", race_of_fibers);
-  test_add_fiber ("/combine/L9-L30-what-losers-say", what_losers_say);
-  test_add_fiber ("/combine/L30-fibers-that-go-on", fibers_that_go_on);
+  thing_add_test ("/combine/B01-B23-all-in-the-order-given", all_of_them);
+  thing_add_test ("/combine/all-fails-with-the-first", all_fails_fast);
+  thing_add_test ("/combine/all-settled-always-resolves", all_settled_of_them);
+  thing_add_test ("/combine/any-takes-the-first-success", any_of_them);
+  thing_add_test ("/combine/race-takes-the-first-outcome", race_of_them);
+  thing_add_test ("/combine/L21-race-loser-keeps-its-value", race_loser_keeps_its_value);
+  thing_add_test ("/combine/of-none-and-of-one", of_none_and_one);
+  thing_add_test ("/combine/dropped-combination-drops-its-members", dropped_combination);
+  thing_add_test ("/combine/dropped-halfway", dropped_halfway);
+  thing_add_test ("/combine/nested", nested);
+  thing_add_test ("/combine/members-pass", members_pass);
+  thing_add_single_test ("/combine/100000-members", many_members);
+  thing_add_single_test ("/combine/50000-deep-uses-no-stack", deep_combination);
+  thing_add_test ("/combine/misuse", no_members_elsewhere);
+  thing_add_test ("/combine/null-among-the-members", null_member);
+  thing_add_test ("/combine/delays", delays);
+  thing_add_test ("/combine/L25-timeouts", timeouts);
+  thing_add_test ("/combine/timeout-dropped", timeout_dropped);
+  thing_add_test ("/combine/L24-nested-timeouts", nested_timeouts);
+  thing_add_test ("/combine/1000-delays-in-any-order", out_of_time_order);
+  thing_add_test ("/combine/L22-cancelled-wait-for-borrowed-memory-ends-with-its-use", borrowed_and_cancelled);
+  thing_add_test ("/combine/L22-decision-waits-for-borrowed-memory", borrowed_and_decided);
+  thing_add_test ("/combine/member-that-ends-when-it-is-asked", member_ends_when_asked);
+  thing_add_test ("/combine/L22-borrowed-by-a-continuation-and-cancelled", late_and_cancelled);
+  thing_add_test ("/combine/L22-borrowed-by-a-continuation-and-kept", late_and_kept);
+  thing_add_test ("/combine/L22-borrowed-by-a-continuation-and-decided", late_and_decided);
+  thing_add_single_test ("/combine/chain-of-100000-given-up-uses-no-stack", long_chain_given_up);
+  thing_add_test ("/combine/L22-cancelled-waits-do-not-wait-for-each-other", shared_and_cancelled);
+  thing_add_test ("/combine/L22-a-kept-interest-keeps-the-work-going", shared_and_kept);
+  thing_add_test ("/combine/L22-L30-fibers-that-lose-are-cancelled-and-joined", race_of_fibers);
+  thing_add_test ("/combine/L9-L30-what-losers-say", what_losers_say);
+  thing_add_test ("/combine/L30-fibers-that-go-on", fibers_that_go_on);
   return g_test_run ();
 }

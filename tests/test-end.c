@@ -349,9 +349,9 @@ main (int argc, char **argv)
   thing_add_test ("/end/L15-when-drained", test_when_drained);
   thing_add_plain_test ("/end/L15-when-drained-by-several", test_when_drained_by_several);
   thing_add_test ("/end/L15-when-drained-is-dropped", when_drained_is_dropped);
-  thing_add_plain_test ("/end/L50-what-is-not-drained-is-told", test_drain_tells);
+  thing_add_single_plain_test ("/end/L50-what-is-not-drained-is-told", test_drain_tells);
   thing_add_test ("/end/L50-drain-in-a-fiber", test_drain_in_a_fiber);
-  thing_add_plain_test ("/end/L15-rule-11-a-home-that-nobody-iterates", test_reaper);
+  thing_add_single_plain_test ("/end/L15-rule-11-a-home-that-nobody-iterates", test_reaper);
   thing_add_plain_test ("/end/L15-orphans-of-two-contexts", test_orphans_of_two_contexts);
   return g_test_run ();
 }

@@ -5,7 +5,7 @@
  * The clock is the virtual one: a sleep takes no time and an instant can be compared for equality. What must be seen in
  * real time (frames, jobs, other threads) is in test-loop, test-worker and test-stress.
  */
-#include "support.h"
+#include "thing.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -33,6 +33,7 @@ static void
 set_up (void)
 {
   destroyed = sunk = called = 0;
+  belay_set_sink (count_sink, NULL);
 }
 
 #define assert_cancelled(error)                                  \
@@ -288,8 +289,6 @@ turns (gpointer data, GError **error)
   gint64 begin = belay_now ();
   BelayFuture *all[3];
 
-  if (strstr (g_getenv ("BELAY_DEBUG"), "seed") != NULL)
-    return TRUE; /* then the order is chance */
   all[0] = belay_spawn (take_turns, &a);
   all[1] = belay_spawn (take_turns, &b);
   all[2] = belay_spawn (take_turns, &c);
@@ -387,7 +386,7 @@ spawns (gpointer data, GError **error)
 
   called = 0;
   belay_future_unref (belay_spawn_value (make_value, &thing, count_destroy)); /* whoever keeps its future, it runs */
-  g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error));
   g_assert_cmpint (called, ==, 1);
   g_assert_cmpint (destroyed, ==, 1);
   g_assert_cmpint (sunk, ==, 0);
@@ -538,8 +537,7 @@ end_of_a_fiber (gpointer data, GError **error)
 
   set_up ();
   belay_future_unref (belay_spawn_value (make_value, &thing, destroy_looks_around));
-  for (int i = 0; i < 5; i++)
-    g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error));
   g_assert_cmpint (destroyed, ==, 1);
   g_assert_cmpint (called, ==, 2);
   return TRUE;
@@ -709,8 +707,8 @@ cancellation_interrupts (gpointer data, GError **error)
 }
 
 /*
- * Outcome and cancellation in one turn, in either order: the waiter finds the value, and has it. One turn later it has
- * gone, and the library releases the value. Released once in any case.
+ * Outcome and cancellation in one turn, in either order: the waiter finds the value, and has it. Later it has gone, and the
+ * library releases the value. Released once in any case.
  */
 typedef struct
 {
@@ -727,8 +725,7 @@ do_both (gpointer data, GError **error)
   if (self->way > 0)
     belay_scope_cancel (self->scope, NULL);
   if (self->way == 2)
-    for (int i = 0; i < 20; i++)
-      g_assert_true (belay_yield (error));
+    g_assert_true (belay_sleep (1, error)); /* time passes when the other has done what it can */
   belay_promise_resolve_pointer (self->promise, self, count_destroy);
   if (self->way == 0)
     belay_scope_cancel (self->scope, NULL);
@@ -799,7 +796,7 @@ hidden_cancellation (gpointer data, GError **error)
     belay_auto (BelayScope) scope = belay_scope_begin ();
     BelayFuture *child = belay_spawn (succeed_cancelled, NULL);
 
-    g_assert_true (belay_yield (error));
+    g_assert_true (belay_sleep (1, error)); /* it sleeps */
     belay_scope_cancel (scope, "no success after this");
     {
       belay_auto (BelayShield) shield = belay_shield ();
@@ -1078,13 +1075,12 @@ deadline_reaches_children (gpointer data, GError **error)
   belay_scope_set_timeout (scope, 30);
   g_assert_false (belay_await_ok (belay_spawn (time_out_deep, GINT_TO_POINTER (5)), &local));
   assert_timed_out (local);
+  g_assert_cmpint (belay_now (), ==, begin + 30 * 1000);
   {
     belay_auto (BelayShield) shield = belay_shield ();
-    for (int i = 0; i < 20; i++)
-      g_assert_true (belay_yield (error));
+    g_assert_true (belay_sleep (1, error)); /* the others come to know of it */
   }
   g_assert_cmpint (called, ==, 6);
-  g_assert_cmpint (belay_now (), ==, begin + 30 * 1000);
   g_assert_false (belay_scope_close (&scope, &local)); /* it was the scope's own */
   assert_timed_out (local);
   return TRUE;
@@ -1785,10 +1781,10 @@ straddlers (gpointer data, GError **error)
 typedef struct
 {
   BelayPlain base;
-} Thing;
+} Spoiler;
 
 static gboolean
-thing_close (gpointer self, BelayReason reason, GError **error)
+spoiler_close (gpointer self, BelayReason reason, GError **error)
 {
   errno = EIO;
   belay_sleep (1, NULL);
@@ -1796,8 +1792,8 @@ thing_close (gpointer self, BelayReason reason, GError **error)
   return TRUE;
 }
 
-static const BelayPlainClass thing_class = BELAY_PLAIN_CLASS ("Thing", thing_close, g_free);
-BELAY_DEFINE_AUTO (Thing)
+static const BelayPlainClass spoiler_class = BELAY_PLAIN_CLASS ("Spoiler", spoiler_close, g_free);
+BELAY_DEFINE_AUTO (Spoiler)
 
 static gboolean
 spoil_errno (gpointer data, GError **error)
@@ -1816,14 +1812,14 @@ fail_with_errno (void)
   belay_auto (BelayTimeout) timeout = belay_timeout (1000);
   belay_auto (BelayShield) shield = belay_shield ();
   belay_auto (BelayScope) scope = belay_scope_begin ();
-  belay_auto (Thing) thing = belay_plain_new (Thing, &thing_class);
-  belay_auto (Thing) other = belay_plain_new (Thing, &thing_class);
+  belay_auto (Spoiler) one = belay_plain_new (Spoiler, &spoiler_class);
+  belay_auto (Spoiler) other = belay_plain_new (Spoiler, &spoiler_class);
 
   g_assert_nonnull (other);
   g_assert_nonnull (timeout);
   g_assert_nonnull (shield);
   g_assert_nonnull (scope);
-  g_assert_nonnull (thing);
+  g_assert_nonnull (one);
   errno = ENOENT;
   return -1;
 }
@@ -1975,45 +1971,43 @@ loop_in_the_middle (gpointer data, GError **error)
 int
 main (int argc, char **argv)
 {
-  g_setenv ("BELAY_DEBUG", "virtual-clock", FALSE);
-  g_test_init (&argc, &argv, NULL);
-  belay_set_sink (count_sink, NULL);
-  test_add_fiber ("/fiber/await-takes", await_takes);
-  test_add_fiber ("/fiber/await-fails", await_fails);
-  test_add_fiber ("/fiber/1000-await-one", many_await_one);
+  thing_init (&argc, &argv);
+  thing_add_test ("/fiber/await-takes", await_takes);
+  thing_add_test ("/fiber/await-fails", await_fails);
+  thing_add_test ("/fiber/1000-await-one", many_await_one);
   g_test_add_func ("/fiber/rule-13-outside-a-fiber", outside_a_fiber);
-  test_add_fiber ("/fiber/misuse-of-await", await_nothing);
-  test_add_fiber ("/fiber/take-turns", turns);
-  test_add_fiber ("/fiber/sleeps", sleeps);
-  test_add_fiber ("/fiber/spawns", spawns);
-  test_add_fiber ("/fiber/inconsistent-results", inconsistent_results);
-  test_add_fiber ("/fiber/L26-nothing-outlives-the-function", nothing_outlives);
-  test_add_fiber ("/fiber/L9-unwatched-failure-fails-the-scope", unwatched_failure);
+  thing_add_test ("/fiber/misuse-of-await", await_nothing);
+  thing_add_single_test ("/fiber/take-turns", turns);
+  thing_add_test ("/fiber/sleeps", sleeps);
+  thing_add_test ("/fiber/spawns", spawns);
+  thing_add_test ("/fiber/inconsistent-results", inconsistent_results);
+  thing_add_test ("/fiber/L26-nothing-outlives-the-function", nothing_outlives);
+  thing_add_test ("/fiber/L9-unwatched-failure-fails-the-scope", unwatched_failure);
   g_test_add_func ("/fiber/detached", detached_fiber);
-  test_add_fiber ("/fiber/end-calls-out-of-the-fiber", end_of_a_fiber);
-  test_add_fiber ("/fiber/L20-cancelled-await-fails-though-ready", cancelled_await_fails_though_ready);
-  test_add_fiber ("/fiber/L19-cancellation-is-a-level", cancellation_is_a_level);
-  test_add_fiber ("/fiber/L19-cancellation-interrupts", cancellation_interrupts);
-  test_add_fiber ("/fiber/L21-outcome-meets-cancellation", outcome_meets_cancellation);
-  test_add_fiber ("/fiber/L10-observed-cancellation-is-no-success", hidden_cancellation);
-  test_add_fiber ("/fiber/reused-stack-is-as-new", reused_stack);
-  test_add_fiber ("/fiber/L23-shields", shields);
-  test_add_fiber ("/fiber/L23-shield-hides-deadline", shield_hides_deadline);
-  test_add_fiber ("/fiber/L23-cancelled-while-shielded", cancel_while_shielded);
-  test_add_fiber ("/fiber/L25-deadlines", deadlines);
-  test_add_fiber ("/fiber/L25-deadline-not-ahead", deadline_not_ahead);
-  test_add_fiber ("/fiber/L24-deadlines-compose", deadlines_compose);
-  test_add_fiber ("/fiber/L24-deadline-reaches-children", deadline_reaches_children);
-  test_add_fiber ("/fiber/C12-deadline-moves", deadline_moves);
-  test_add_fiber ("/fiber/L25-timeout-is-no-cancellation", timeout_is_no_cancellation);
-  test_add_fiber ("/fiber/L25-deadline-meets-outcome", deadline_meets_outcome);
-  test_add_fiber ("/fiber/borrowed-memory-is-waited-for", borrowing);
-  test_add_fiber ("/fiber/borrowed-memory-shared", borrowing_shared);
-  test_add_fiber ("/fiber/1000-notices-in-one-turn", many_pokes);
-  test_add_fiber ("/fiber/200-limits-deep", limits);
+  thing_add_test ("/fiber/end-calls-out-of-the-fiber", end_of_a_fiber);
+  thing_add_test ("/fiber/L20-cancelled-await-fails-though-ready", cancelled_await_fails_though_ready);
+  thing_add_test ("/fiber/L19-cancellation-is-a-level", cancellation_is_a_level);
+  thing_add_test ("/fiber/L19-cancellation-interrupts", cancellation_interrupts);
+  thing_add_test ("/fiber/L21-outcome-meets-cancellation", outcome_meets_cancellation);
+  thing_add_test ("/fiber/L10-observed-cancellation-is-no-success", hidden_cancellation);
+  thing_add_test ("/fiber/reused-stack-is-as-new", reused_stack);
+  thing_add_test ("/fiber/L23-shields", shields);
+  thing_add_test ("/fiber/L23-shield-hides-deadline", shield_hides_deadline);
+  thing_add_test ("/fiber/L23-cancelled-while-shielded", cancel_while_shielded);
+  thing_add_test ("/fiber/L25-deadlines", deadlines);
+  thing_add_test ("/fiber/L25-deadline-not-ahead", deadline_not_ahead);
+  thing_add_test ("/fiber/L24-deadlines-compose", deadlines_compose);
+  thing_add_test ("/fiber/L24-deadline-reaches-children", deadline_reaches_children);
+  thing_add_test ("/fiber/C12-deadline-moves", deadline_moves);
+  thing_add_test ("/fiber/L25-timeout-is-no-cancellation", timeout_is_no_cancellation);
+  thing_add_test ("/fiber/L25-deadline-meets-outcome", deadline_meets_outcome);
+  thing_add_test ("/fiber/borrowed-memory-is-waited-for", borrowing);
+  thing_add_test ("/fiber/borrowed-memory-shared", borrowing_shared);
+  thing_add_single_test ("/fiber/1000-notices-in-one-turn", many_pokes);
+  thing_add_test ("/fiber/200-limits-deep", limits);
   g_test_add_func ("/fiber/200000-suspended-at-once", many_fibers);
-  test_add_fiber ("/fiber/100000-rounds-of-spawn-cancel-release", rounds);
-  test_add_fiber ("/fiber/deep-stacks", deep_stacks);
+  thing_add_single_test ("/fiber/100000-rounds-of-spawn-cancel-release", rounds);
+  thing_add_test ("/fiber/deep-stacks", deep_stacks);
   g_test_add_func ("/fiber/stack-overflow", stack_overflow);
   g_test_add_func ("/fiber/stack-overflow/subprocess", overflow_subprocess);
   g_test_add_func ("/fiber/stack-size", stack_size);
@@ -2024,11 +2018,11 @@ main (int argc, char **argv)
   g_test_add_func ("/fiber/enormous-stacks/subprocess", enormous_stacks_subprocess);
   g_test_add_func ("/fiber/refused-maps-cost-nothing", refused_maps);
   g_test_add_func ("/fiber/refused-maps-cost-nothing/subprocess", refused_maps_subprocess);
-  test_add_fiber ("/fiber/nested-main-loops", dialogs);
-  test_add_fiber ("/fiber/nested-main-loop-in-the-middle", straddlers);
-  test_add_fiber ("/fiber/errno-over-guards", errno_over_guards);
-  test_add_fiber ("/fiber/no-wait-in-a-notification-or-on-cancel", never_in_the_middle);
-  test_add_fiber ("/fiber/main-loop-in-on-cancel", loop_in_the_middle);
+  thing_add_test ("/fiber/nested-main-loops", dialogs);
+  thing_add_test ("/fiber/nested-main-loop-in-the-middle", straddlers);
+  thing_add_test ("/fiber/errno-over-guards", errno_over_guards);
+  thing_add_test ("/fiber/no-wait-in-a-notification-or-on-cancel", never_in_the_middle);
+  thing_add_test ("/fiber/main-loop-in-on-cancel", loop_in_the_middle);
   g_test_add_func ("/fiber/rule-15-clocks", clocks);
   g_test_add_func ("/fiber/rule-15-clocks/subprocess", real_clock_subprocess);
   return g_test_run ();

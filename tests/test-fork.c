@@ -6,7 +6,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-
 /* In the child: what must be so, else it exits with the line. */
 #define must(condition) G_STMT_START { if (!(condition)) test_exit_child (__LINE__ % 250 + 1); } G_STMT_END
 
@@ -62,6 +61,37 @@ test_guards (gpointer data, GError **error)
   assert_good ();
   assert_log ("+a +b +c -c -b b. -a");
   g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  return TRUE;
+}
+
+/* A block whose body fails in the child: its error is told, and nothing is closed. */
+static gboolean
+test_with (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  gboolean told = FALSE;
+  pid_t child = -1;
+
+  BELAY_WITH (Thing, a, thing_open ("a"), &failure)
+    {
+      child = fork ();
+      if (child == 0)
+        fail_func ("in the child", &failure);
+      else
+        wait_for (child);
+    }
+  else
+    told = TRUE;
+  if (child == 0)
+    {
+      must (told && failure != NULL && g_str_equal (failure->message, "in the child"));
+      must (g_str_equal (thing_log (), "+a") && thing_count.freed == 0);
+      test_exit_child (0);
+    }
+  assert_good ();
+  g_assert_no_error (failure);
+  g_assert_false (told);
+  assert_log ("+a -a");
   return TRUE;
 }
 
@@ -246,12 +276,13 @@ int
 main (int argc, char **argv)
 {
   thing_init (&argc, &argv);
-  thing_add_test ("/fork/L50-rule-11-guards-do-nothing-in-the-child", test_guards);
-  thing_add_test ("/fork/L50-awaits-fail-in-the-child", test_awaits);
-  thing_add_test ("/fork/L50-a-manager-does-not-yield-in-the-child", test_manager);
-  thing_add_test ("/fork/L50-no-fiber-of-the-parent-runs-in-the-child", test_returning);
-  thing_add_plain_test ("/fork/L50-rule-11-scheduled-releases-are-dropped-in-the-child", test_callback);
-  thing_add_test ("/fork/L50-from-a-worker", test_worker);
-  thing_add_plain_test ("/fork/L50-run-is-refused-in-the-child", test_run_is_refused);
+  thing_add_single_test ("/fork/L50-rule-11-guards-do-nothing-in-the-child", test_guards);
+  thing_add_single_test ("/fork/L50-rule-11-a-block-that-fails-in-the-child", test_with);
+  thing_add_single_test ("/fork/L50-awaits-fail-in-the-child", test_awaits);
+  thing_add_single_test ("/fork/L50-a-manager-does-not-yield-in-the-child", test_manager);
+  thing_add_single_test ("/fork/L50-no-fiber-of-the-parent-runs-in-the-child", test_returning);
+  thing_add_single_plain_test ("/fork/L50-rule-11-scheduled-releases-are-dropped-in-the-child", test_callback);
+  thing_add_single_test ("/fork/L50-from-a-worker", test_worker);
+  thing_add_single_plain_test ("/fork/L50-run-is-refused-in-the-child", test_run_is_refused);
   return g_test_run ();
 }

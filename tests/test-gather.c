@@ -575,7 +575,7 @@ main (int argc, char **argv)
   thing_add_test ("/gather/L9-all-errors", test_all_errors);
   thing_add_test ("/gather/L22-cancelled-waits-for-all", test_cancelled);
   thing_add_test ("/gather/L27-function-that-is-cancelled-itself", test_function_cancelled);
-  thing_add_test ("/gather/L21-cancelled-by-a-thread-at-any-instant", test_cancelled_by_thread);
+  thing_add_single_test ("/gather/L21-cancelled-by-a-thread-at-any-instant", test_cancelled_by_thread);
   thing_add_test ("/gather/L22-timed-out-waits-for-all", test_timed_out);
   thing_add_test ("/gather/L26-dropped", test_dropped);
   thing_add_test ("/completions/in-the-order-of-completion", test_completions);

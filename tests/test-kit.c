@@ -452,7 +452,7 @@ static const struct
   BelayFunc   func;
   gboolean    explored;
 } failures[] = {
-  { { "/kit/planted/fails", "*the test failed: as planted*" }, fails },
+  { { "/kit/planted/fails", "*ERROR:*test-kit.c:*the test failed: as planted*" }, fails },
   { { "/kit/planted/wrong-log", "*test-kit.c:*the log is \"a\", and not \"b\"*" }, wrong_log },
   { { "/kit/planted/wrong-reason", "*the reasons are \"a:left\", and not \"a:ok\"*" }, wrong_reason },
   { { "/kit/planted/L2-wrong-order", "*\"a\" was released before one that is newer*" }, wrong_order },
@@ -461,7 +461,7 @@ static const struct
   { { "/kit/planted/L17-holds-its-own", "*still held: a Own from *test-kit.c:*" }, holds_its_own },
   { { "/kit/planted/L17-careless-of-its-own", "*still held: a Own from *it had been cancelled at *" }, careless_of_its_own },
   { { "/kit/planted/fails-softly", "*failed with seed 3; again with:*BELAY_TEST_SEED=3 *" }, fails_softly, TRUE },
-  { { "/kit/planted/leaves-an-error", "*nobody was there to be told: *disk full*" }, leaves_an_error },
+  { { "/kit/planted/leaves-an-error", "*ERROR:*test-kit.c:*nobody was there to be told: *disk full*" }, leaves_an_error },
   { { "/kit/planted/leaves-external-work", "*external work has not ended*" }, leaves_external_work },
   { { "/kit/planted/loses-a-permit", "*the semaphore has 1 permits, and not 2*" }, loses_a_permit },
   { { "/kit/planted/leaks-descriptors", "*64 descriptors were left open in 64 rounds*" }, is_unsteady_fds },

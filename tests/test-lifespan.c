@@ -452,10 +452,15 @@ make_deaf (gpointer data, GError **error)
   return thing_new ("deaf");
 }
 
+static void
+is_no_memory (gpointer data)
+{
+}
+
 static BelayFuture *
 open_deaf (BelayLifespan *life, gpointer data)
 {
-  return belay_open (make_deaf, data);
+  return belay_open_owned (make_deaf, data, is_no_memory);
 }
 
 static gboolean

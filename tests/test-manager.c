@@ -2,6 +2,8 @@
 /* Managers: one function that acquires, lends and releases. */
 #include "thing.h"
 
+#include <string.h>
+
 /* What a manager function of these tests does. */
 typedef struct
 {
@@ -584,6 +586,56 @@ does_not_even_yield (BelayManager *manager, gpointer data, GError **error)
   return TRUE;
 }
 
+/* What the data of a manager or an opening points to is the caller's frame: it is not left while they use it. */
+static gboolean
+be_interrupted (gpointer data, GError **error)
+{
+  gboolean ok = belay_sleep (100, error);
+  belay_auto (BelayShield) shield = belay_shield ();
+
+  g_assert_true (!ok && shield != NULL && belay_sleep (20, NULL));
+  g_assert_cmpstr (data, ==, "of the frame");
+  thing_note ("unwound");
+  return ok;
+}
+
+static gboolean
+unwinds_with_data (BelayManager *manager, gpointer data, GError **error)
+{
+  return be_interrupted (data, error) && belay_manager_yield (manager, NULL, error);
+}
+
+static gpointer
+opens_with_data (gpointer data, GError **error)
+{
+  return be_interrupted (data, error) ? thing_new ("a") : NULL;
+}
+
+static gboolean
+open_and_leave (gpointer is_manager, GError **error)
+{
+  char frame[] = "of the frame";
+  belay_auto (BelayTimeout) limit = belay_timeout (10);
+  gpointer opened = belay_await (is_manager ? belay_manager_open (unwinds_with_data, frame) : belay_open (opens_with_data, frame), error);
+
+  g_assert_true (limit != NULL && opened == NULL);
+  memset (frame, 'x', sizeof frame - 1);
+  return FALSE;
+}
+
+static gboolean
+test_borrows_data (gpointer data, GError **error)
+{
+  for (int is_manager = 0; is_manager < 2; is_manager++)
+    {
+      g_autoptr (GError) late = thing_outcome (open_and_leave, GINT_TO_POINTER (is_manager));
+
+      g_assert_error (late, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+      assert_log ("unwound");
+    }
+  return TRUE;
+}
+
 /* No mistake is reported: the fiber that opened has its own error, and the function ended well. */
 static gboolean
 test_yield_refused (gpointer data, GError **error)
@@ -601,7 +653,7 @@ test_yield_refused (gpointer data, GError **error)
       g_assert_error (late, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
     }
   g_assert_true (belay_sleep (200, error));
-  assert_log ("+a interrupted refused:cancelled -a");
+  assert_log ("+a refused:cancelled -a interrupted");
 
   /* By a time-out of its own: that is the answer. */
   g_assert_null (belay_await (belay_manager_open (rolls_back, "own"), &failure));
@@ -657,8 +709,11 @@ test_dropped_at_each_instant (gpointer data, GError **error)
         n_lent++;
       thing_clear_log ();
     }
-  g_assert_cmpuint (n_lent, >, 0);
-  g_assert_cmpuint (n_lent, <, 12);
+  if (belay_test_get_seed () == 0) /* else either may be held back each time */
+    {
+      g_assert_cmpuint (n_lent, >, 0);
+      g_assert_cmpuint (n_lent, <, 12);
+    }
   return TRUE;
 }
 
@@ -1079,8 +1134,9 @@ main (int argc, char **argv)
   thing_add_test ("/manager/L20-refused-in-a-cancelled-scope", test_refused);
   thing_add_test ("/manager/L9-unwinding-fails", test_unwinding_fails);
   thing_add_test ("/manager/L5-yield-is-refused", test_yield_refused);
+  thing_add_test ("/manager/L22-what-borrows-the-frame-is-waited-for", test_borrows_data);
   thing_add_test ("/manager/L5-dropped-at-each-instant", test_dropped_at_each_instant);
-  thing_add_test ("/manager/L5-dropped-on-another-thread", test_dropped_on_thread);
+  thing_add_single_test ("/manager/L5-dropped-on-another-thread", test_dropped_on_thread);
   thing_add_test ("/manager/its-limits-are-not-the-bodys", test_body_is_not_bounded_by_it);
   thing_add_test ("/manager/nested", test_nested);
   thing_add_test ("/manager/with-a-child", test_child);

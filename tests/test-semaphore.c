@@ -94,10 +94,15 @@ test_fifo (gpointer data, GError **error)
 {
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
   User users[] = { { semaphore, "a", 5 }, { semaphore, "b", 5 }, { semaphore, "c", 5 }, { semaphore, "d", 5 } };
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
   belay_auto (BelayScope) scope = belay_scope_begin ();
 
   for (guint i = 0; i < G_N_ELEMENTS (users); i++)
-    g_assert_true (belay_scope_spawn (scope, use, &users[i], NULL));
+    {
+      g_assert_true (belay_scope_spawn (scope, use, &users[i], NULL));
+      g_assert_true (belay_sleep (1, error)); /* it waits */
+    }
+  belay_release (&permit);
   g_assert_true (belay_scope_close (&scope, error));
   assert_log ("a b c d");
   return TRUE;
@@ -109,10 +114,15 @@ test_no_barging (gpointer data, GError **error)
 {
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
   User users[] = { { semaphore, "a", 1, TRUE }, { semaphore, "b", 1, TRUE }, { semaphore, "c", 1, TRUE } };
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
   belay_auto (BelayScope) scope = belay_scope_begin ();
 
   for (guint i = 0; i < G_N_ELEMENTS (users); i++)
-    g_assert_true (belay_scope_spawn (scope, use, &users[i], NULL));
+    {
+      g_assert_true (belay_scope_spawn (scope, use, &users[i], NULL));
+      g_assert_true (belay_sleep (1, error)); /* it waits */
+    }
+  belay_release (&permit);
   g_assert_true (belay_scope_close (&scope, error));
   assert_log ("a b c a b c");
   return TRUE;
@@ -127,7 +137,7 @@ test_reserved (gpointer data, GError **error)
   User waiter = { semaphore, "waiter", 5 };
   BelayFuture *waiting = belay_spawn (use, &waiter);
 
-  g_assert_true (belay_yield (error)); /* it waits */
+  g_assert_true (belay_sleep (1, error)); /* it waits */
   g_assert_true (belay_close (&permit, error));
   g_assert_null (belay_semaphore_try_acquire (semaphore)); /* though it has not run yet */
   g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
@@ -144,10 +154,10 @@ test_mixed_fifo (gpointer data, GError **error)
   User a = { semaphore, "a", 1 }, c = { semaphore, "c", 1 };
   BelayFuture *first = belay_spawn (use, &a), *second, *third;
 
-  g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error)); /* it waits */
   second = belay_semaphore_acquire_async (semaphore);
   third = belay_spawn (use, &c);
-  g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error));
   belay_release (&permit);
   g_assert_true (belay_await_ok (first, error));
   {
@@ -414,7 +424,7 @@ test_last_reference_with_waiters (gpointer data, GError **error)
   User user = { semaphore, "user", 1 };
   BelayFuture *waiting = belay_spawn (use, &user), *queued;
 
-  g_assert_true (belay_yield (error));
+  g_assert_true (belay_sleep (1, error)); /* it waits */
   queued = belay_semaphore_acquire_async (semaphore);
   belay_semaphore_unref (semaphore);
   belay_release (&permit);
@@ -724,7 +734,7 @@ test_granted_from_another_thread (gpointer data, GError **error)
   BelayPermit *taken = belay_semaphore_acquire (self.other, error);
 
   g_assert_true (belay_scope_spawn (self.scope, granted_when_interrupted, &self, NULL));
-  belay_yield (NULL);
+  g_assert_true (belay_sleep (1, error)); /* it waits */
   belay_scope_cancel (self.scope, "interrupted");
   g_thread_join (g_thread_new ("releaser", release_there, permit));
   g_assert_true (belay_scope_close (&self.scope, error)); /* it has observed nothing */
@@ -760,9 +770,9 @@ main (int argc, char **argv)
   thing_add_test ("/semaphore/cancelled-waiters-of-a-dropped-one", test_last_reference_cancelled);
   thing_add_test ("/semaphore/boxed", test_boxed);
   thing_add_test ("/semaphore/permit-in-a-scope", test_in_scope);
-  thing_add_test ("/semaphore/L32-threads", test_threads);
-  thing_add_test ("/semaphore/L32-cancelled-across-threads", test_cancel_across_threads);
-  thing_add_plain_test ("/semaphore/L1-last-reference-and-last-permit-on-two-threads", test_last_reference_and_permit);
+  thing_add_single_test ("/semaphore/L32-threads", test_threads);
+  thing_add_single_test ("/semaphore/L32-cancelled-across-threads", test_cancel_across_threads);
+  thing_add_single_plain_test ("/semaphore/L1-last-reference-and-last-permit-on-two-threads", test_last_reference_and_permit);
   thing_add_test ("/semaphore/L32-granted-from-another-thread-when-interrupted", test_granted_from_another_thread);
   return g_test_run ();
 }

@@ -189,7 +189,9 @@ test_dropped (gpointer data, GError **error)
 
   belay_future_unref (start (group, &servers[0]));
   g_assert_true (belay_sleep (1, error));
-  assert_log ("a:up a:freed a:down");
+  /* It may have begun before it was told. */
+  g_assert_true (g_str_equal (thing_log (), "a:freed") || g_str_equal (thing_log (), "a:up a:freed a:down"));
+  thing_clear_log ();
   future = start (group, &servers[1]);
   g_assert_true (belay_sleep (1, error));
   belay_future_unref (future);
@@ -327,7 +329,8 @@ test_each_instant (gpointer data, GError **error)
       g_assert_true (ms == 0 || g_str_has_suffix (thing_log (), "a:freed a:down"));
       thing_clear_log ();
     }
-  g_assert_cmpuint (n_ready, ==, 4);
+  g_assert_cmpuint (n_ready, >=, 4); /* and the one in whose instant both come */
+  g_assert_cmpuint (n_ready, <=, 5);
   return TRUE;
 }
 

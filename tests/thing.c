@@ -70,20 +70,13 @@ thing_open (const char *name)
   return belay_resource_future (thing_new (name));
 }
 
-/* The data of a fiber that may never run: kept to the end of the program. */
-static GMutex openings_lock;
-static GSList *openings;
-
 static BelayFuture *
 start (Opening opening)
 {
   Opening *copy = g_new (Opening, 1);
 
   *copy = opening;
-  g_mutex_lock (&openings_lock);
-  openings = g_slist_prepend (openings, copy);
-  g_mutex_unlock (&openings_lock);
-  return belay_open (open_thing, copy);
+  return belay_open_owned (open_thing, copy, g_free);
 }
 
 BelayFuture *
@@ -168,7 +161,40 @@ thing_object_new (Thing *manner)
   return self;
 }
 
+static int
+compare_words (gconstpointer a, gconstpointer b)
+{
+  return strcmp (*(const char *const *) a, *(const char *const *) b);
+}
+
+char *
+thing_sort_words (const char *text)
+{
+  g_auto (GStrv) words = g_strsplit (text, " ", -1);
+
+  qsort (words, g_strv_length (words), sizeof *words, compare_words);
+  return g_strjoinv (" ", words);
+}
+
 /* --- tests --- */
+
+void
+thing_add_test_at (const char *path, BelayFunc func, const char *site)
+{
+  g_autofree char *seeded = g_strconcat (path, "/seeded", NULL);
+
+  belay_test_add_func_at (path, func, site);
+  belay_test_explore_at (seeded, func, site);
+}
+
+void
+thing_add_plain_test_at (const char *path, GTestFunc func, const char *site)
+{
+  g_autofree char *seeded = g_strconcat (path, "/seeded", NULL);
+
+  belay_test_add_plain_func_at (path, func, site);
+  belay_test_explore_plain_at (seeded, func, site);
+}
 
 GError *
 thing_outcome (BelayFunc func, gpointer data)

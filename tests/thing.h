@@ -46,13 +46,34 @@ char        *thing_join_errors (BelayErrors *errors);
 #define assert_attached(expected) assert_errors (belay_attached_errors (), (expected))
 
 #define assert_log belay_test_assert_log
+/* Where the order is anybody's: the words of the log are these, however they follow one another; and it is cleared. */
+#define assert_log_words(expected) G_STMT_START {       \
+    assert_words (thing_log (), (expected));            \
+    thing_clear_log (); } G_STMT_END
+#define assert_words(text, expected) G_STMT_START {     \
+    g_autofree char *words_ = thing_sort_words (text);  \
+    g_autofree char *these_ = thing_sort_words (expected); \
+    g_assert_cmpstr (words_, ==, these_); } G_STMT_END
+/* (transfer full): words, with blanks between them, in alphabetical order. */
+char        *thing_sort_words  (const char *text);
 
 /* A mistake that the library must report. */
 #define expect_critical(pattern) g_test_expect_message ("Belay", G_LOG_LEVEL_CRITICAL, (pattern))
 
-/* Tests in a fiber and outside of fibers; afterwards nothing may be left. */
-#define thing_add_test       belay_test_add_func
-#define thing_add_plain_test belay_test_add_plain_func
+/*
+ * Tests in a fiber and outside of fibers; afterwards nothing may be left. Each runs as it is, and, as PATH/seeded, in many other
+ * orders, by seeds: so it asserts what holds in any order.
+ */
+#define thing_add_test(path, func)       thing_add_test_at ((path), (func), BELAY_SITE)
+#define thing_add_plain_test(path, func) thing_add_plain_test_at ((path), (func), BELAY_SITE)
+/*
+ * The same as they are only: where other threads take part, which no seed rules; where the real time does; where so much is
+ * done that a hundred times would be too long; and where it is the usual order itself that is tested.
+ */
+#define thing_add_single_test            belay_test_add_func
+#define thing_add_single_plain_test      belay_test_add_plain_func
+void         thing_add_test_at       (const char *path, BelayFunc func, const char *site);
+void         thing_add_plain_test_at (const char *path, GTestFunc func, const char *site);
 
 /* Runs a function in a child fiber and gives its error, NULL for success. */
 GError      *thing_outcome     (BelayFunc func, gpointer data);

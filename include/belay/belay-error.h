@@ -16,7 +16,8 @@ G_BEGIN_DECLS
 
 /**
  * BelayError:
- * @BELAY_ERROR_BROKEN: a promise was dropped without an answer, or the main context it depended on is gone
+ * @BELAY_ERROR_BROKEN: a promise was dropped without an answer, the main context it depended on is gone, or who held a lock has
+ *   ended without giving it back
  * @BELAY_ERROR_TAKEN: the future's value can be taken once, and has been
  * @BELAY_ERROR_RELEASE_TIMEOUT: a release did not end by its deadline and was forced
  * @BELAY_ERROR_NO_FIBER: a call that waits was made outside a fiber

@@ -26,7 +26,7 @@ typedef gboolean (*BelayManagerFunc) (BelayManager *manager, gpointer data, GErr
 /**
  * belay_manager_open:
  * @func: the manager function
- * @data: handed to @func; it must live until the manager is closed
+ * @data: handed to @func, borrowed until that has ended
  *
  * Runs @func up to its belay_manager_yield(). Closing the manager lets it run on from there and waits for its end.
  *
@@ -36,7 +36,8 @@ typedef gboolean (*BelayManagerFunc) (BelayManager *manager, gpointer data, GErr
  * ]|
  *
  * Suspends: never itself. Cancellation: up to the yield @func is interrupted at its own checkpoints, and its guards
- * unwind; after it, it is shielded. Threads: in a fiber. Errors: those of @func; %BELAY_ERROR_MISUSE when it ended
+ * unwind, for which a cancelled await waits; after it, it is shielded. To drop the future is to interrupt without the wait:
+ * then @data must live on by itself. Threads: in a fiber. Errors: those of @func; %BELAY_ERROR_MISUSE when it ended
  * without a yield.
  *
  * Returns: (transfer full): a future of the #BelayManager

@@ -122,20 +122,36 @@ BELAY_AVAILABLE_IN_1_0 void belay_resource_drop (gpointer resource);
 /**
  * belay_open:
  * @func: makes the resource; runs in a fiber of its own and may wait
- * @data: handed to @func; it must live until the future is known
+ * @data: handed to @func, borrowed until it has returned
  *
- * Makes a constructor of a plain function: the future gives the resource that @func returned. An await that is
- * cancelled cancels @func and returns at once; a resource that is made too late is closed.
+ * Makes a constructor of a plain function: the future gives the resource that @func returned. A resource that is made too
+ * late, for nobody, is closed.
  *
- * Suspends: never itself. Cancellation: nothing starts in a cancelled scope. Threads: in a fiber or on a thread
+ * Suspends: never itself. Cancellation: nothing starts in a cancelled scope. Since @data is the caller's, an await that is
+ * cancelled cancels @func, and returns when that has ended. To drop the future is to cancel without the wait: then @data
+ * must live on by itself. Threads: in a fiber or on a thread
  * with a main context. Errors: those of @func; %BELAY_ERROR_MISUSE when what it returned is no resource.
  */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open (BelayValueFunc func, gpointer data) BELAY_USE_RESULT;
 
-/* The twin that takes the site; the name above is a macro that adds it. */
+/**
+ * belay_open_owned:
+ * @func: makes the resource; runs in a fiber of its own and may wait
+ * @data: (transfer full): handed to @func
+ * @destroy_data: frees @data when @func has returned, exactly once, whether it ran or not
+ *
+ * As belay_open(), but the data is @func's own. So nobody need wait for it: an await that is cancelled returns at once, and
+ * @func, which is cancelled, ends when it ends.
+ */
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open_owned (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data) BELAY_USE_RESULT;
+
+/* The twins that take the site; the names above are macros that add it. */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open_at (BelayValueFunc func, gpointer data, const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_open_owned_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data,
+                                                         const char *site) BELAY_USE_RESULT;
 #ifndef __GI_SCANNER__
 #define belay_open(func, data) belay_open_at ((func), (data), BELAY_SITE)
+#define belay_open_owned(func, data, destroy_data) belay_open_owned_at ((func), (data), (destroy_data), BELAY_SITE)
 #endif
 
 /* How many releases and detached jobs are under way in the whole program. The end of belay_run() waits for them. */

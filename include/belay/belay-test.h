@@ -47,16 +47,20 @@ BELAY_AVAILABLE_IN_1_0 void belay_test_init (int *argc, char ***argv);
  * @path: the test's path, as in g_test_add_func()
  * @func: the test, a fiber
  *
- * Adds a test that runs as the program of a belay_run(). It fails when @func fails, and when something is left.
+ * Adds a test that runs as the program of a belay_run(). It fails when @func fails, and when something is left; the place
+ * that is named then is the line that added it.
  *
  * Suspends: never. Cancellation: none. Threads: the main thread, before g_test_run(). Errors: of @func: they fail the test.
  */
-BELAY_AVAILABLE_IN_1_0 void belay_test_add_func      (const char *path, BelayFunc func);
+#define belay_test_add_func(path, func)            belay_test_add_func_at ((path), (func), BELAY_SITE)
 /* The same for a function that is given data. */
-BELAY_AVAILABLE_IN_1_0 void belay_test_add_data_func (const char *path, gconstpointer data, BelayFunc func);
-
+#define belay_test_add_data_func(path, data, func) belay_test_add_data_func_at ((path), (data), (func), BELAY_SITE)
 /* A test outside of fibers, for callback code, in virtual time and with the same end: it iterates main loops itself. */
-BELAY_AVAILABLE_IN_1_0 void belay_test_add_plain_func (const char *path, GTestFunc func);
+#define belay_test_add_plain_func(path, func)      belay_test_add_plain_func_at ((path), (func), BELAY_SITE)
+
+BELAY_AVAILABLE_IN_1_0 void belay_test_add_func_at       (const char *path, BelayFunc func, const char *site);
+BELAY_AVAILABLE_IN_1_0 void belay_test_add_data_func_at  (const char *path, gconstpointer data, BelayFunc func, const char *site);
+BELAY_AVAILABLE_IN_1_0 void belay_test_add_plain_func_at (const char *path, GTestFunc func, const char *site);
 
 /**
  * belay_test_explore:
@@ -76,9 +80,15 @@ BELAY_AVAILABLE_IN_1_0 void belay_test_add_plain_func (const char *path, GTestFu
  *
  * Suspends: never. Cancellation: none. Threads: the main thread, before g_test_run(). Errors: of @func: they fail the test.
  */
-BELAY_AVAILABLE_IN_1_0 void belay_test_explore      (const char *path, BelayFunc func);
+#define belay_test_explore(path, func)            belay_test_explore_at ((path), (func), BELAY_SITE)
 /* The same for a function that is given data. */
-BELAY_AVAILABLE_IN_1_0 void belay_test_explore_data (const char *path, gconstpointer data, BelayFunc func);
+#define belay_test_explore_data(path, data, func) belay_test_explore_data_at ((path), (data), (func), BELAY_SITE)
+/* The same for callback code, as with belay_test_add_plain_func(). */
+#define belay_test_explore_plain(path, func)      belay_test_explore_plain_at ((path), (func), BELAY_SITE)
+
+BELAY_AVAILABLE_IN_1_0 void belay_test_explore_at       (const char *path, BelayFunc func, const char *site);
+BELAY_AVAILABLE_IN_1_0 void belay_test_explore_data_at  (const char *path, gconstpointer data, BelayFunc func, const char *site);
+BELAY_AVAILABLE_IN_1_0 void belay_test_explore_plain_at (const char *path, GTestFunc func, const char *site);
 
 /* One of 0 to @n - 1: by the seed, in an exploration; in another test always the same ones. */
 BELAY_AVAILABLE_IN_1_0 guint   belay_test_chance    (guint n);

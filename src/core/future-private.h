@@ -12,6 +12,7 @@
 #endif
 
 typedef struct _BelayWaiter BelayWaiter;
+typedef struct _BelayLoan   BelayLoan;
 
 /* Somebody to be told once that an outcome is known. Lies in the memory of whoever waits. */
 struct _BelayWaiter
@@ -28,6 +29,7 @@ typedef enum
   BELAY_KIND_INT64,
   BELAY_KIND_DOUBLE,
   BELAY_KIND_POINTER, /* taken once; aux.destroy */
+  BELAY_KIND_LOAN,    /* the same, but where nobody takes it, it goes back to where it came from; aux.loan */
   BELAY_KIND_OBJECT,
   BELAY_KIND_BOXED,   /* aux.type */
   BELAY_KIND_MEMBERS, /* a BelayMembers, see combine.c; aux.destroy */
@@ -42,9 +44,16 @@ typedef union
   GError  *error;
 } BelayValue;
 
+/* What is told, once, how a pointer ended that was on loan: @value comes back, or NULL: somebody took it. Under no lock. */
+struct _BelayLoan
+{
+  void (*end) (BelayLoan *loan, gpointer value);
+};
+
 typedef union
 {
   GDestroyNotify destroy;
+  BelayLoan     *loan;
   GType          type;
   BelayErrors   *errors; /* what is attached to an error; NULL: nothing */
 } BelayAux;
@@ -265,6 +274,9 @@ void     belay_value_clear          (BelayKind kind, BelayValue value, BelayAux 
 
 /* The writing end of the same block, for those who embed a future; belay_future_ref_writer() is above. */
 void     belay_future_unref_writer  (BelayFuture *future);
+
+/* Answers @promise with @value, which goes back to where it came from if nobody takes it, even if it comes too late. */
+void     belay_promise_resolve_loan (BelayPromise *promise, gpointer value, BelayLoan *loan);
 
 /* --- combine.c --- */
 gpointer belay_members_ref          (gpointer members);

@@ -268,7 +268,7 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
       belay_future_add_flag (source, BELAY_FUTURE_SEEN);
       return TRUE;
     }
-  if (source->kind == BELAY_KIND_POINTER)
+  if (source->kind == BELAY_KIND_POINTER || source->kind == BELAY_KIND_LOAN)
     {
       guintptr state;
 
@@ -277,7 +277,7 @@ belay_future_settle_copy (BelayFuture *future, BelayFuture *source)
         return FALSE;
       if (!(atomic_fetch_or (&source->flags, BELAY_FUTURE_TAKEN) & BELAY_FUTURE_TAKEN))
         {
-          publish (future, state, BELAY_STATE_RESOLVED, BELAY_KIND_POINTER, source->value, source->aux);
+          publish (future, state, BELAY_STATE_RESOLVED, source->kind, source->value, source->aux);
           return TRUE;
         }
       unlock_pending (future, (BelayWaiter *) (state & BELAY_STATE_WAITERS));

@@ -88,6 +88,12 @@ belay_promise_resolve_boxed (BelayPromise *promise, GType type, gpointer boxed)
   return answer (promise, BELAY_KIND_BOXED, (BelayValue) { .p = boxed }, (BelayAux) { .type = type });
 }
 
+void
+belay_promise_resolve_loan (BelayPromise *promise, gpointer value, BelayLoan *loan)
+{
+  answer (promise, BELAY_KIND_LOAN, (BelayValue) { .p = value }, (BelayAux) { .loan = loan });
+}
+
 gboolean
 belay_promise_reject (BelayPromise *promise, GError *error)
 {

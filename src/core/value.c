@@ -3,7 +3,7 @@
  * What a future holds: making it, looking at it, taking it.
  *
  * A number is copied, an object or boxed value is given to each taker by reference, a plain pointer to one taker alone,
- * whom the flag TAKEN decides. Whoever looks at an error sets SEEN, and the sink will not get it.
+ * whom the flag TAKEN decides. A pointer on *loan* is that of a queue, say: where nobody takes it, the queue has it back. Whoever looks at an error sets SEEN, and the sink will not get it.
  */
 #include "core/future-private.h"
 
@@ -20,6 +20,9 @@ belay_value_clear (BelayKind kind, BelayValue value, BelayAux aux)
     case BELAY_KIND_MEMBERS:
       if (aux.destroy != NULL && value.p != NULL)
         aux.destroy (value.p);
+      break;
+    case BELAY_KIND_LOAN:
+      aux.loan->end (aux.loan, value.p);
       break;
     case BELAY_KIND_OBJECT:
       g_clear_object (&value.p);
@@ -41,6 +44,7 @@ belay_future_take_value (BelayFuture *future, BelayValue *ret_value, GError **er
   switch ((BelayKind) future->kind)
     {
     case BELAY_KIND_POINTER:
+    case BELAY_KIND_LOAN:
       if (atomic_fetch_or_explicit (&future->flags, BELAY_FUTURE_TAKEN, memory_order_acq_rel) & BELAY_FUTURE_TAKEN)
         {
           g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_TAKEN,
@@ -48,6 +52,8 @@ belay_future_take_value (BelayFuture *future, BelayValue *ret_value, GError **er
           return FALSE;
         }
       *ret_value = future->value;
+      if (future->kind == BELAY_KIND_LOAN)
+        future->aux.loan->end (future->aux.loan, NULL);
       return TRUE;
     case BELAY_KIND_OBJECT:
       ret_value->p = future->value.p != NULL ? g_object_ref (future->value.p) : NULL;
@@ -225,7 +231,8 @@ belay_future_take_pointer (BelayFuture *future, gpointer *ret_value, GError **er
   *ret_value = NULL;
   if (!belay_future_check (future, error))
     return FALSE;
-  if (future->kind != BELAY_KIND_POINTER && future->kind != BELAY_KIND_OBJECT && future->kind != BELAY_KIND_BOXED)
+  if (future->kind != BELAY_KIND_POINTER && future->kind != BELAY_KIND_LOAN && future->kind != BELAY_KIND_OBJECT &&
+      future->kind != BELAY_KIND_BOXED)
     return fail_kind ("pointer", error);
   if (!belay_future_take_value (future, &value, error))
     return FALSE;

@@ -7,6 +7,7 @@
 
 typedef struct _BelayLimit BelayLimit;
 typedef struct _BelayHeld  BelayHeld;
+typedef struct _BelayOwned BelayOwned;
 
 /*
  * A limit: what a checkpoint obeys. Scopes, time-outs, shields and the roots of fibers are limits, linked outwards from
@@ -21,7 +22,7 @@ struct _BelayLimit
   gint64       allowance;        /* µs from the first checkpoint inside, which makes it the deadline; G_MAXINT64: none */
   _Atomic (char *) reason;       /* why it was cancelled */
   void       (*expired) (BelayLimit *limit); /* called when a checkpoint first finds its time up; may be NULL */
-  atomic_bool  cancelled;
+  _Atomic (guint8) cancelled;    /* TRUE, or BELAY_CANCELLED_LATE */
   guint8       shield;           /* nothing from outside is observed */
   guint8       observed;         /* a BelayReason that a checkpoint stopped at this limit for, else 0 */
   guint8       owns;             /* fibers spawned inside are its own: a release's, or BELAY_OWNS_COMMIT */
@@ -32,6 +33,9 @@ struct _BelayLimit
 
 /* In `owns`: a commit's, which no deadline ends, that of the program's end neither. */
 #define BELAY_OWNS_COMMIT 2
+
+/* In `cancelled`: for no other reason than that the time of what is around it was up. */
+#define BELAY_CANCELLED_LATE 2
 
 /* In `mark` of a fiber's future: cancelled before it started. */
 #define BELAY_FIBER_STILLBORN 1
@@ -80,6 +84,7 @@ struct _BelayStack
   guint8       wait_kind;       /* what it waits for, or did the last time: this, `wait_object`, and at which line */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
   BelayContext *context;
+  BelayOwned  *owned;           /* the locks that it has, newest first; see owned.h */
   BelayLimit   root;            /* as new while no fiber has the stack */
   BelayWaiter  waiter;
   BelayTimer   timer;
@@ -220,6 +225,8 @@ void        belay_limit_push      (BelayFiber *fiber, BelayLimit *limit);
 void        belay_limit_pop       (BelayFiber *fiber, BelayLimit *limit);
 /* TRUE when this call was the first to cancel. */
 gboolean    belay_limit_cancel    (BelayLimit *limit, const char *reason);
+/* The same with what `cancelled` is to be. */
+gboolean    belay_limit_cancel_as (BelayLimit *limit, guint8 cancelled, const char *reason);
 gboolean    belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error);
 /* The fiber is about to suspend, or at a checkpoint: allowances begin. */
 void        belay_limit_begin_allowances (BelayFiber *fiber);

@@ -120,6 +120,12 @@ belay_limit_pop (BelayFiber *fiber, BelayLimit *limit)
 gboolean
 belay_limit_cancel (BelayLimit *limit, const char *reason)
 {
+  return belay_limit_cancel_as (limit, TRUE, reason);
+}
+
+gboolean
+belay_limit_cancel_as (BelayLimit *limit, guint8 cancelled, const char *reason)
+{
   char *copy = g_strdup (reason != NULL ? reason : "cancelled");
   char *none = NULL;
 
@@ -128,7 +134,7 @@ belay_limit_cancel (BelayLimit *limit, const char *reason)
       g_free (copy);
       return FALSE;
     }
-  atomic_store_explicit (&limit->cancelled, TRUE, memory_order_release);
+  atomic_store_explicit (&limit->cancelled, cancelled, memory_order_release);
   belay_limit_advance_epoch ();
   return TRUE;
 }
@@ -306,11 +312,31 @@ observe (BelayFiber *fiber, BelayLimit *limit, BelayReason reason)
   fiber->stack->observed = TRUE;
 }
 
+/*
+ * @limit is cancelled: the one to tell of, or NULL when the deadline is to be told. A scope that was left because its time
+ * was up is cancelled for that; a fiber inside whose time is up as well would have come to its deadline had it run first.
+ * Whoever runs first, all of them say that they timed out.
+ */
+static G_NO_INLINE BelayLimit *
+find_cancelled (BelayStack *stack, BelayLimit *limit)
+{
+  BelayLimit *innermost = limit;
+  gint64 least;
+  gboolean shielded = FALSE;
+
+  for (limit = stack->limit; limit != NULL && !shielded; limit = belay_limit_next (limit, &shielded))
+    if (atomic_load_explicit (&limit->cancelled, memory_order_acquire) == TRUE)
+      return limit;
+  least = least_deadline (stack->limit);
+  return least != G_MAXINT64 && least <= belay_now () ? NULL : innermost;
+}
+
 gboolean
 belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
 {
   BelayStack *stack = fiber->stack;
   BelayLimit *limit;
+  gboolean late = FALSE;
   gint64 now = 0;
 
   if (G_UNLIKELY (probe != NULL))
@@ -318,6 +344,11 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
   if (G_UNLIKELY (stack->allowed))
     now = begin_allowances (fiber);
   limit = look (stack);
+  if (G_UNLIKELY (limit != NULL) && atomic_load_explicit (&limit->cancelled, memory_order_relaxed) == BELAY_CANCELLED_LATE)
+    {
+      limit = find_cancelled (stack, limit);
+      late = limit == NULL;
+    }
   if (G_UNLIKELY (limit != NULL))
     {
       observe (fiber, limit, BELAY_REASON_CANCELLED);
@@ -325,7 +356,7 @@ belay_limit_check_slow (BelayFiber *fiber, const char *site, GError **error)
                            atomic_load_explicit (&limit->reason, memory_order_acquire));
       return FALSE;
     }
-  if (G_UNLIKELY (is_late_at (stack->deadline, now)))
+  if (G_UNLIKELY (late || is_late_at (stack->deadline, now)))
     {
       observe (fiber, find_late (stack), BELAY_REASON_DEADLINE);
       g_set_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "timed out%s%s", site != NULL ? " at " : "",

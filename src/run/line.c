@@ -9,6 +9,8 @@
  * A fiber's turn lies on its stack. A promise's is a block of its own, shared by the line and by who may give the future up. A turn with a
  * *choice* stands in several lines of several owners; whoever claims the choice serves it.
  *
+ * What a promise is served may be on *loan*: if its future is dropped, and nobody has taken it, the owner has it back.
+ *
  * So at any instant a waiter that is cancelled finds one of two: it stands in line, and leaves it; or it has been served,
  * and keeps what it got. Nothing is lost in between, and nothing need be passed on.
  *
@@ -155,6 +157,29 @@ belay_turn_wait (BelayTurn *turn, atomic_flag *lock)
   return TRUE;
 }
 
+/* What a choice is claimed with by its own fiber. */
+static BelayTurn none_of_them;
+
+BelayTurn *
+belay_choice_wait (BelayChoice *choice, BelayFiber *fiber)
+{
+  BelayTurn *claimed = NULL;
+
+  do
+    {
+      belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
+      if (G_LIKELY (fiber->stack->fired))
+        return atomic_load_explicit (&choice->claimed, memory_order_acquire);
+    }
+  while (!belay_limit_notice (fiber));
+
+  if (atomic_compare_exchange_strong_explicit (&choice->claimed, &claimed, &none_of_them, memory_order_acq_rel,
+                                               memory_order_acquire))
+    return NULL;
+  belay_turn_wait_deaf (claimed); /* invariant 2 */
+  return claimed;
+}
+
 /* --- of promises --- */
 
 static void
@@ -211,6 +236,24 @@ belay_async_turn_answer (BelayTurn *turn, int outcome)
   self->klass->answer (self);
   belay_promise_unref (self->promise);
   async_turn_unref (self);
+}
+
+static void
+end_loan (BelayLoan *loan, gpointer value)
+{
+  BelayAsyncTurn *self = (BelayAsyncTurn *) ((char *) loan - G_STRUCT_OFFSET (BelayAsyncTurn, loan));
+
+  if (value != NULL)
+    self->klass->back (self, value);
+  async_turn_unref (self);
+}
+
+void
+belay_async_turn_lend (BelayAsyncTurn *self)
+{
+  self->loan.end = end_loan;
+  atomic_fetch_add_explicit (&self->refs, 1, memory_order_relaxed);
+  belay_promise_resolve_loan (self->promise, self->turn.item, &self->loan);
 }
 
 /* --- the end of an owner --- */

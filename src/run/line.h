@@ -61,6 +61,7 @@ struct _BelayAsyncTurn
   atomic_int    refs;    /* the line's, or of whoever took it out; and the promise's */
   atomic_flag  *lock;    /* the owner's */
   gpointer      owner;   /* a reference */
+  BelayLoan     loan;    /* of `item`, see belay_async_turn_lend() */
   const struct _BelayAsyncClass *klass;
 };
 
@@ -74,6 +75,8 @@ struct _BelayAsyncClass
   void     (*answer) (BelayAsyncTurn *turn);
   /* (nullable): nobody wants it any more, and it has left the line; under no lock. It frees `item`, tells those behind. */
   void     (*left)   (BelayAsyncTurn *turn);
+  /* (nullable): nobody took @item, which was lent; under no lock. */
+  void     (*back)   (BelayAsyncTurn *turn, gpointer item);
 };
 
 static inline void
@@ -145,6 +148,18 @@ void        belay_turn_wait_deaf (BelayTurn *turn);
 BelayTurn  *belay_async_turn_new (gpointer owner, atomic_flag *lock, const BelayAsyncClass *klass, BelayFuture **ret_future);
 /* Under no lock: one that stands in no line ends with @outcome. */
 void        belay_async_turn_answer (BelayTurn *turn, int outcome);
+
+/*
+ * In `answer`: answers the promise with `item`, which is not NULL. If its future is dropped and nobody has taken it, at whatever instant,
+ * `back` is called, which the turn lives to see.
+ */
+void        belay_async_turn_lend   (BelayAsyncTurn *turn);
+
+/*
+ * Of a fiber that stands in several lines: waits until one of its turns is served, and returns that; NULL when it is interrupted, then none
+ * of them is served any more. The caller takes the others out of their lines, each under its owner's lock.
+ */
+BelayTurn  *belay_choice_wait       (BelayChoice *choice, BelayFiber *fiber);
 
 /*
  * The last reference to an owner has gone: TRUE, its memory may be freed. Somebody waits there still, which is a mistake of the program,

@@ -234,6 +234,10 @@ close_after_error (gpointer variable, gboolean *ret_closed, GError **error)
     {
       g_propagate_error (error, failure);
     }
+  else if (fiber == NULL)
+    {
+      g_error_free (failure); /* a forked process closes nothing, and there is nobody to attach that to the body's error */
+    }
   else
     {
       g_prefix_error (&failure, "closing a %s: ", name);

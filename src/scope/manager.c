@@ -212,6 +212,7 @@ belay_manager_open (BelayManagerFunc func, gpointer data)
   self->func = func;
   self->data = data;
   self->entered = belay_promise_new ();
+  belay_promise_set_borrowing (self->entered); /* @data may lie in the frame that waits */
   entered = belay_promise_get_future (self->entered);
   task = belay_task_new (belay_context_get (), NULL, manager_run, NULL, self, function_over, NULL, NULL);
   self->done = &task->fiber.future;

@@ -303,7 +303,7 @@ belay_scope_finish (BelayScope *self, BelayReason reason, GError **error)
   if (reason == BELAY_REASON_LEFT && self->body == fiber && fiber != NULL)
     reason = belay_limit_reason (fiber);
   if (reason != BELAY_REASON_OK && has_children (self))
-    belay_scope_cancel (self, "the scope around it was left");
+    belay_scope_cancel_left (self, reason);
   belay_chains_drop (self);
   if (G_UNLIKELY (!join (self, fiber)))
     {

@@ -234,8 +234,10 @@ belay_scope_looks_cancelled (BelayScope *scope)
 {
   if (belay_thread.context == scope->context)
     return belay_limit_is_cancelled (scope->inside);
-  return atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire);
+  return atomic_load_explicit (&scope->inside->cancelled, memory_order_acquire) != FALSE;
 }
+/* Its body has left it for @reason, while there are children. */
+void        belay_scope_cancel_left  (BelayScope *scope, BelayReason reason);
 /* A child of the group has failed; the parameters are those of belay_scope_add_error(). */
 void        belay_scope_child_failed (BelayScope *scope, GError *error, BelayErrors *attached, const char *site);
 /* What was counted as a child has ended, at home; @task when it is one of the list. */

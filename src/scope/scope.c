@@ -302,7 +302,7 @@ poke_inside (BelayScope *self)
 }
 
 static void
-cancel (BelayScope *self, const char *reason, gboolean failed)
+cancel (BelayScope *self, const char *reason, gboolean failed, guint8 cancelled)
 {
   GCancellable *cancellable = NULL;
   gboolean first = FALSE;
@@ -312,7 +312,7 @@ cancel (BelayScope *self, const char *reason, gboolean failed)
     {
       gboolean was_cancelled = failed && belay_limit_is_cancelled (self->inside); /* from outside */
 
-      first = belay_limit_cancel (self->inside, reason);
+      first = belay_limit_cancel_as (self->inside, cancelled, reason);
       if (first)
         self->failed = failed && !was_cancelled;
       if (first && self->cancellable != NULL)
@@ -334,7 +334,13 @@ void
 belay_scope_cancel (BelayScope *self, const char *reason)
 {
   g_return_if_fail (self != NULL);
-  cancel (self, reason, FALSE);
+  cancel (self, reason, FALSE, TRUE);
+}
+
+void
+belay_scope_cancel_left (BelayScope *self, BelayReason reason)
+{
+  cancel (self, "the scope around it was left", FALSE, reason == BELAY_REASON_DEADLINE ? BELAY_CANCELLED_LATE : TRUE);
 }
 
 void
@@ -343,7 +349,7 @@ belay_scope_child_failed (BelayScope *self, GError *error, BelayErrors *attached
   g_autofree char *reason = g_strdup_printf ("cancelled because another member of the group failed: %s", error->message);
 
   belay_scope_add_error (self, error, attached, site);
-  cancel (self, reason, TRUE);
+  cancel (self, reason, TRUE, TRUE);
 }
 
 gboolean

@@ -4,7 +4,7 @@
  *
  * The end of a task, in order: the function returns; limits that it left behind, a scope that it began and never closed,
  * say, are reported and taken off, since they would outlive the fiber that they interrupt; its own scope, if it made one, is closed (children joined, entries
- * released); the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
+ * released); locks that it has still are reported and broken; the outcome is decided; the future is settled, which wakes whoever awaits it; a failure that is the scope's
  * is given to the scope; the scope is left, which may wake its closer. After that the record is touched no more.
  *
  * The outcome is one error on top, and what is attached to it: what the function was told of beside the error that it
@@ -14,6 +14,7 @@
  * its future; when nobody does, it is the scope's too, so that no error is lost. The fibers of a loop are no group: what
  * nobody holds there goes to the sink, and the others run on.
  */
+#include "run/owned.h"
 #include "scope/scope-private.h"
 
 /* Under the lock of what is pending. */
@@ -149,7 +150,10 @@ conclude (BelayTask *self, gpointer value, GError *error, BelayErrors *attached)
   belay_pending_add (-1);
 }
 
-/* Whether what stopped the fiber was the deadline of something around it, which the others there have, too. */
+/*
+ * Whether what stopped the fiber, or a child of its own whose error it passes on, was the deadline of something around it,
+ * which the others there have, too.
+ */
 static gboolean
 is_late (BelayTask *self, const GError *error)
 {
@@ -157,7 +161,7 @@ is_late (BelayTask *self, const GError *error)
   gint64 now;
 
   if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT) ||
-      self->fiber.stack->root.observed != BELAY_REASON_DEADLINE)
+      (self->fiber.stack->root.observed != BELAY_REASON_DEADLINE && !self->late))
     return FALSE;
   now = belay_now ();
   for (BelayLimit *limit = self->fiber.outer; limit != NULL; limit = belay_limit_next (limit, &shielded))
@@ -194,6 +198,7 @@ end_scope (BelayTask *self, BelayStack *stack, GError *error, BelayErrors **inou
       BelayReason reason = error == NULL ? BELAY_REASON_OK : belay_limit_reason (&self->fiber);
 
       belay_scope_finish (scope, reason == BELAY_REASON_LEFT ? BELAY_REASON_ERROR : reason, &scope_error);
+      self->late = scope->child_late;
     }
   cancelled = observed == BELAY_REASON_CANCELLED && !(scope != NULL && scope->failed);
 
@@ -328,6 +333,8 @@ task_entry (BelayFiber *fiber)
       error = end_scope (self, stack, error, &attached);
       self->late = error != NULL && is_late (self, error);
     }
+  if (G_UNLIKELY (stack->owned != NULL))
+    belay_owned_end (fiber);
   leave_stack (fiber);
   conclude (self, value, error, attached);
 }
@@ -597,24 +604,48 @@ belay_scope_spawn_value (BelayScope *scope, BelayValueFunc func, gpointer data, 
   return &task->fiber.future;
 }
 
-BelayFuture *
-belay_open_at (BelayValueFunc func, gpointer data, const char *site)
+static BelayFuture *
+open_resource (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data, const char *site)
 {
-  BelayFuture *future;
+  BelayFuture *future = belay_fiber_refuse ();
   BelayTask *task;
 
-  g_return_val_if_fail (func != NULL, NULL);
-  future = belay_fiber_refuse ();
   if (G_UNLIKELY (future != NULL))
-    return future;
-  task = belay_task_new (belay_context_get (), NULL, NULL, func, data, NULL, belay_resource_drop, site);
+    {
+      if (destroy_data != NULL)
+        destroy_data (data);
+      return future;
+    }
+  task = belay_task_new (belay_context_get (), NULL, NULL, func, data, destroy_data, belay_resource_drop, site);
+  if (destroy_data == NULL)
+    atomic_init (&task->fiber.future.flags, BELAY_FUTURE_BORROWING); /* @data may lie in the frame that waits */
   belay_task_cancel_when_dropped (task);
   belay_task_start_detached (task);
   return &task->fiber.future;
 }
 
 BelayFuture *
+belay_open_at (BelayValueFunc func, gpointer data, const char *site)
+{
+  g_return_val_if_fail (func != NULL, NULL);
+  return open_resource (func, data, NULL, site);
+}
+
+BelayFuture *
+belay_open_owned_at (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data, const char *site)
+{
+  g_return_val_if_fail (func != NULL && destroy_data != NULL, NULL);
+  return open_resource (func, data, destroy_data, site);
+}
+
+BelayFuture *
 (belay_open) (BelayValueFunc func, gpointer data)
 {
   return belay_open_at (func, data, NULL);
+}
+
+BelayFuture *
+(belay_open_owned) (BelayValueFunc func, gpointer data, GDestroyNotify destroy_data)
+{
+  return belay_open_owned_at (func, data, destroy_data, NULL);
 }

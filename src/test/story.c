@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 static char stories[BELAY_N_STORIES][512];
+static const char *test_site;
 static char handler_stack[64 * 1024];
 
 void
@@ -64,9 +65,16 @@ belay_story_init (void)
 }
 
 void
+belay_story_set_site (const char *site)
+{
+  test_site = site;
+}
+
+void
 belay_test_fail_at (const char *site, const char *format, ...)
 {
-  g_autofree char *message = NULL, *file = g_strdup (site != NULL ? site : "belay-test");
+  const char *place = site != NULL ? site : test_site != NULL ? test_site : "belay-test";
+  g_autofree char *message = NULL, *file = g_strdup (place);
   char *colon = strrchr (file, ':');
   va_list args;
 

@@ -14,7 +14,9 @@ void     belay_story_set       (guint which, const char *format, ...) G_GNUC_PRI
 void     belay_story_print     (void);
 /* Has it printed when an assertion fails, or the program crashes. */
 void     belay_story_init      (void);
-/* Ends the test, as a failed assertion at @site, "file.c:42" (nullable). */
+/* The line that added the test that runs, "file.c:42"; NULL: none. */
+void     belay_story_set_site  (const char *site);
+/* Ends the test, as a failed assertion at @site (nullable: at the line that added it). */
 void     belay_test_fail_at    (const char *site, const char *format, ...) G_GNUC_PRINTF (2, 3) G_GNUC_NORETURN;
 
 /* --- log.c --- */

@@ -21,10 +21,11 @@
 
 typedef struct
 {
-  BelayFunc func;
-  GTestFunc plain; /* or this */
-  gpointer  data;
-  gboolean  explored;
+  BelayFunc   func;
+  GTestFunc   plain; /* or this */
+  gpointer    data;
+  const char *site; /* that added it */
+  gboolean    explored;
 } Test;
 
 typedef struct
@@ -122,6 +123,7 @@ end (void)
   belay_context_set_schedule (belay_context_get_for_main (NULL), NULL);
   belay_test_log_end ();
   belay_story_set (BELAY_STORY_REPLAY, NULL);
+  belay_story_set_site (NULL);
   seed = 0;
 }
 
@@ -147,6 +149,7 @@ run_once (Test *test, guint new_seed)
   if (new_seed != 0)
     belay_story_set (BELAY_STORY_REPLAY, "failed with seed %u; again with:\n  BELAY_TEST_SEED=%u %s -p %s", new_seed, new_seed,
                      program, g_test_get_path ());
+  belay_story_set_site (test->site);
   belay_test_look_before (&before);
   before.pending = 0;
   begin (new_seed);
@@ -200,45 +203,49 @@ run_test (gconstpointer data)
 /* --- adding them --- */
 
 static void
-add (const char *path, gconstpointer data, BelayFunc func, GTestFunc plain, gboolean explored)
+add (const char *path, Test test)
 {
-  Test *test = g_new (Test, 1);
-
-  *test = (Test) { func, plain, (gpointer) data, explored };
-  g_test_add_data_func_full (path, test, run_test, g_free);
+  g_test_add_data_func_full (path, g_memdup2 (&test, sizeof test), run_test, g_free);
 }
 
 void
-belay_test_add_func (const char *path, BelayFunc func)
+belay_test_add_func_at (const char *path, BelayFunc func, const char *site)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, NULL, func, NULL, FALSE);
+  add (path, (Test) { .func = func, .site = site });
 }
 
 void
-belay_test_add_data_func (const char *path, gconstpointer data, BelayFunc func)
+belay_test_add_data_func_at (const char *path, gconstpointer data, BelayFunc func, const char *site)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, data, func, NULL, FALSE);
+  add (path, (Test) { .func = func, .data = (gpointer) data, .site = site });
 }
 
 void
-belay_test_add_plain_func (const char *path, GTestFunc func)
+belay_test_add_plain_func_at (const char *path, GTestFunc func, const char *site)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, NULL, NULL, func, FALSE);
+  add (path, (Test) { .plain = func, .site = site });
 }
 
 void
-belay_test_explore (const char *path, BelayFunc func)
+belay_test_explore_at (const char *path, BelayFunc func, const char *site)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, NULL, func, NULL, TRUE);
+  add (path, (Test) { .func = func, .site = site, .explored = TRUE });
 }
 
 void
-belay_test_explore_data (const char *path, gconstpointer data, BelayFunc func)
+belay_test_explore_data_at (const char *path, gconstpointer data, BelayFunc func, const char *site)
 {
   g_return_if_fail (path != NULL && func != NULL);
-  add (path, data, func, NULL, TRUE);
+  add (path, (Test) { .func = func, .data = (gpointer) data, .site = site, .explored = TRUE });
+}
+
+void
+belay_test_explore_plain_at (const char *path, GTestFunc func, const char *site)
+{
+  g_return_if_fail (path != NULL && func != NULL);
+  add (path, (Test) { .plain = func, .site = site, .explored = TRUE });
 }

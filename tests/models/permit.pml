@@ -2,7 +2,7 @@
 /*
  * The hand-off of a permit, between fibers that may be cancelled at any moment, each on a thread of its own.
  *
- * Stands for: src/sync/semaphore.c: try_take take_or_queue unlink_waiter release_slow permit_release acquire_slow
+ * Stands for: src/sync/semaphore.c: try_take take_or_append note_if_empty after_leaving release_slow permit_release acquire_slow
  *
  * Shows: two never have the one permit; whoever is not cancelled gets it (else this ends in a deadlock); at the end it is
  * free, and nobody is in the line (L21); with the flag WAITERS set no permit is free (invariant 1).

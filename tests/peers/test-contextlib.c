@@ -480,7 +480,7 @@ main (int argc, char **argv)
   thing_add_test ("/peers/contextlib/A28-cancelled-in-the-exit", test_a28);
   thing_add_test ("/peers/contextlib/A29-cancelled-in-the-enter", test_a29);
   thing_add_test ("/peers/contextlib/A30-time-up-in-the-exit", test_a30);
-  thing_add_test ("/peers/contextlib/excessive-nesting", test_excessive_nesting);
+  thing_add_single_test ("/peers/contextlib/excessive-nesting", test_excessive_nesting);
   thing_add_test ("/peers/contextlib/closed-early", test_close_early);
   thing_add_test ("/peers/contextlib/one-manager-many-uses", test_recursive_use);
   return g_test_run ();

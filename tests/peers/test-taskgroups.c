@@ -143,9 +143,10 @@ test_b05 (gpointer data, GError **error)
   g_assert_false (belay_sleep (10000, &body));
   g_assert_error (body, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_assert_false (belay_scope_close (&group, &failure));
-  g_assert_cmpstr (failure->message, ==, "A (and 3 more)");
-  g_assert_cmpstr (nth_error (kept, 0)->message, ==, "A");
-  g_assert_true (has_error (kept, "B") && has_error (kept, "C") && has_error (kept, "D"));
+  g_assert_true (g_str_has_suffix (failure->message, " (and 3 more)"));
+  g_assert_true (g_str_has_prefix (failure->message, nth_error (kept, 0)->message)); /* the first, of those of one instant */
+  g_assert_cmpstr (nth_error (kept, 0)->message, !=, "D");
+  g_assert_true (has_error (kept, "A") && has_error (kept, "B") && has_error (kept, "C") && has_error (kept, "D"));
   assert_log ("cancelled");
   return TRUE;
 }
@@ -517,7 +518,7 @@ main (int argc, char **argv)
   thing_add_test ("/peers/taskgroups/B08-clean-up-fails-while-the-parent-is-cancelled", test_b08);
   thing_add_test ("/peers/taskgroups/B09-body-fails", test_b09);
   thing_add_test ("/peers/taskgroups/B11-outer-fails-while-the-inner-waits", test_b11);
-  thing_add_test ("/peers/taskgroups/B16-ended-children-are-dropped", test_b16);
+  thing_add_single_test ("/peers/taskgroups/B16-ended-children-are-dropped", test_b16);
   thing_add_test ("/peers/taskgroups/B17-spawned-while-closing", test_b17);
   thing_add_test ("/peers/taskgroups/B18-no-child-after-a-failure", test_b18);
   thing_add_test ("/peers/taskgroups/B19-guard-fails-while-a-child-has-failed", test_b19);
