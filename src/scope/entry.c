@@ -145,7 +145,7 @@ close_resource (gpointer resource, BelayReason reason, gint64 timeout, GError **
   switch (belay_resource_tag (resource))
     {
     case BELAY_TAG_INSTANT:
-      belay_resource_end_instant (resource);
+      belay_resource_end_instant_for (resource, reason);
       return TRUE;
     case BELAY_TAG_SCOPE:
       ok = belay_scope_finish (resource, reason, error);

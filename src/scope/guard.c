@@ -40,7 +40,7 @@ close_here (BelayFiber *fiber, gpointer resource, BelayReason reason, GError **e
 
   if (tag == BELAY_TAG_INSTANT)
     {
-      belay_resource_end_instant (resource);
+      belay_resource_end_instant_for (resource, reason);
       return TRUE;
     }
   if (tag != BELAY_TAG_SCOPE)
@@ -125,7 +125,7 @@ close_said (gpointer variable, BelayReason said, GError **error)
     return belay_fail_forked ("belay_close", error);
   if (belay_resource_tag (resource) == BELAY_TAG_INSTANT)
     {
-      belay_resource_end_instant (resource);
+      belay_resource_end_instant_for (resource, said);
       return TRUE;
     }
   fiber = belay_fiber_self ();

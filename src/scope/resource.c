@@ -132,6 +132,13 @@ belay_resource_abandon (gpointer resource)
   belay_resource_free (resource);
 }
 
+void
+belay_resource_force (gpointer resource)
+{
+  belay_leaks_let_go (resource);
+  abandon (resource);
+}
+
 static gboolean
 run_close (gpointer resource, BelayReason reason, GError **error)
 {

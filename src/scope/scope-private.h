@@ -110,6 +110,8 @@ gboolean    belay_resource_commit  (gpointer resource, GError **error);
 void        belay_resource_free    (gpointer resource);
 /* Ends by force what could not be closed, and gives the memory back. */
 void        belay_resource_abandon (gpointer resource);
+/* The first half of that: somebody has the memory still, and calls belay_resource_free(). */
+void        belay_resource_force   (gpointer resource);
 /* Closes it soon, in a fiber of the context, or of the caller's when NULL. Errors go to the sink. */
 void        belay_resource_schedule_for (BelayContext *context, gpointer resource, BelayReason reason,
                                          const char *site);
@@ -158,6 +160,17 @@ belay_resource_end_instant (gpointer resource)
 {
   belay_leaks_let_go (resource);
   (*(const BelayPlainClass **) resource)->abandon (resource);
+}
+
+/* The same for who knows why. When what held it failed or was interrupted, its `close`, where it has one, is told before. */
+static inline void
+belay_resource_end_instant_for (gpointer resource, BelayReason reason)
+{
+  const BelayPlainClass *klass = *(const BelayPlainClass **) resource;
+
+  if (G_UNLIKELY (reason >= BELAY_REASON_ERROR) && klass->close != NULL)
+    klass->close (resource, reason, NULL);
+  belay_resource_end_instant (resource);
 }
 
 /* --- release.c --- */
