@@ -959,12 +959,12 @@ all_of_it (gpointer data, GError **error)
   belay_auto (BelayPool) pool = belay_pool_new (&options, &shop);
   User users[] = { { pool, NULL, NULL, 0, 1, 2 }, { pool, NULL, NULL, 0, 1, 2 }, { pool, NULL, NULL, 0, 1, 2 } };
   g_autoptr (GError) closing = NULL;
-  BelayFuture *all[3];
+  belay_auto (BelayScope) scope = belay_scope_begin ();
   gboolean ok;
 
   for (guint i = 0; i < 3; i++)
-    all[i] = belay_spawn (use, &users[i]);
-  ok = belay_await_ok (belay_future_allv (all, 3), error);
+    belay_scope_spawn (scope, use, &users[i], NULL);
+  ok = belay_scope_close (&scope, error);
   g_assert_cmpuint (stats_of (pool).used, ==, 0);
   g_assert_true (belay_close (&pool, &closing));
   g_assert_cmpuint (shop.n_live, ==, 0);

@@ -17,15 +17,12 @@
 #include <belay/belay-manager.h>
 #include <belay/belay-combine.h>
 #include <belay/belay-semaphore.h>
-<<<<<<< HEAD
-#include <belay/belay-pool.h>
-=======
 #include <belay/belay-lock.h>
 #include <belay/belay-rw-lock.h>
 #include <belay/belay-condition.h>
 #include <belay/belay-channel.h>
 #include <belay/belay-queue.h>
->>>>>>> b91b6dbc86f3cc9ad6ba84af819a2cef76a2d0ab
+#include <belay/belay-pool.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>
