@@ -186,7 +186,7 @@ bench_guards (void)
 {
   enum { N = 1000000 };
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (4);
-  g_autoptr (BelaySemaphore) one = belay_semaphore_new (1);
+  g_autoptr (BelayLock) one = belay_lock_new ();
   g_autoptr (BelaySemaphore) ten = belay_semaphore_new (10);
   gboolean stop = FALSE;
   BelayFuture *other;
@@ -200,8 +200,8 @@ bench_guards (void)
     belay_close (&permit, NULL);
   });
   TIMED ("lock", N, {
-    BelayPermit *permit = belay_semaphore_acquire (one, NULL);
-    belay_close (&permit, NULL);
+    BelayLockGuard *guard = belay_lock_acquire (one, NULL);
+    belay_close (&guard, NULL);
   });
   TIMED ("timeout", N, {
     belay_auto (BelayTimeout) limit = belay_timeout (1000000);

@@ -298,7 +298,8 @@ go (Model *self, int gate, GError **error)
       {
         belay_auto (BelayShield) shield = belay_shield ();
 
-        ok = belay_sleep (DEAF_FOR, NULL);
+        belay_sleep (DEAF_FOR, NULL); /* in a release until its time is up: no shield hides that */
+        ok = TRUE;
         break;
       }
     case SLOW: ok = belay_sleep (BOUND / 2, error); break;
@@ -423,6 +424,16 @@ note_served (User *user)
   MUST (!self->closing, "user %u is served after the close", user->n);
 }
 
+/* Then one of those that seem to be ready is not. */
+static gboolean
+any_future_has_come (Model *self)
+{
+  for (guint i = 0; i < N_USERS; i++)
+    if (self->users[i].future != NULL && !belay_future_is_pending (self->users[i].future))
+      return TRUE;
+  return FALSE;
+}
+
 static void
 note_lease (User *user, BelayLease *lease)
 {
@@ -441,13 +452,13 @@ note_lease (User *user, BelayLease *lease)
       MUST (item->generation == self->generations[item->key], "user %u gets %u, which was invalidated", user->n, item->n);
       MUST (config->max_uses == 0 || item->n_uses < config->max_uses, "user %u gets %u, which was lent %u times", user->n, item->n,
             item->n_uses);
-      MUST (config->max_idle_time == 0 || idle <= config->max_idle_time + 1,
+      MUST (config->max_idle_time == 0 || config->min > 0 || idle <= config->max_idle_time + 1,
             "user %u gets %u, which was idle for %" G_GINT64_FORMAT " ms", user->n, item->n, idle);
       MUST (config->max_lifetime == 0 || now - item->born <= config->max_lifetime + BOUND + 1,
             "user %u gets %u, which is %" G_GINT64_FORMAT " ms old", user->n, item->n, now - item->born);
       MUST (!config->validates || idle <= (config->validate_after == 0 ? 500 : MAX (config->validate_after, 0)) + 1,
             "user %u gets %u, which was idle for %" G_GINT64_FORMAT " ms, and not validated", user->n, item->n, idle);
-      for (guint i = 0; i < self->items->len; i++)
+      for (guint i = 0; user->since == now && !any_future_has_come (self) && i < self->items->len; i++)
         {
           Item *other = self->items->pdata[i];
 
@@ -739,10 +750,19 @@ check (Model *self)
     self->users[i].just_served = FALSE;
 }
 
+/* What comes at one instant with our own wake-up, and what comes of that, has its turn first. */
+static void
+wait (gint64 ms)
+{
+  MUST (belay_sleep (ms, NULL), "the test was interrupted");
+  for (guint i = 0; i < 16; i++)
+    belay_yield (NULL);
+}
+
 static void
 pass (Model *self, gint64 ms)
 {
-  MUST (belay_sleep (ms, NULL), "the test was interrupted");
+  wait (ms);
   check (self);
 }
 
@@ -859,6 +879,7 @@ come_to_rest (Model *self)
   memset (self->next, 0, sizeof self->next);
   self->suspended = FALSE;
   belay_pool_resume (self->pool);
+  pass (self, 1);
   for (guint i = 0; count_users (self, USER_FREE) < N_USERS; i++)
     {
       MUST (i < 1000, "somebody waits for ever");
@@ -866,8 +887,14 @@ come_to_rest (Model *self)
       pass (self, 5);
     }
   pass (self, 2000);
-  belay_pool_get_stats (self->pool, &stats);
-  MUST (stats.used + stats.opening + stats.closing + stats.stuck + stats.waiting == 0, "all is quiet, and something goes on");
+  for (guint i = 0;; i++) /* some are just being replaced, which are too old */
+    {
+      belay_pool_get_stats (self->pool, &stats);
+      if (stats.used + stats.opening + stats.closing + stats.stuck + stats.waiting == 0)
+        break;
+      MUST (i < 100 && self->config.min > 0 && self->config.max_lifetime > 0, "all is quiet, and something goes on");
+      pass (self, 1);
+    }
 
   started = now_ms ();
   acquire (user, 0, 0);
@@ -901,12 +928,12 @@ end_busy (Model *self, BelayScope *scope)
       belay_pool_abandon (self->pool);
     }
   MUST (belay_scope_spawn (scope, close_pool, self->pool, NULL), "no fiber");
-  MUST (belay_sleep (1, NULL), "the test was interrupted");
+  wait (1);
   for (guint i = 0; i < N_USERS; i++)
     look (&self->users[i]);
   MUST (count_users (self, USER_WAITS) == 0, "somebody waits for a closed pool");
   return_all (self);
-  MUST (belay_sleep (2000, NULL), "the test was interrupted");
+  wait (2000);
 }
 
 static gboolean
