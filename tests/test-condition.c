@@ -448,6 +448,83 @@ test_no_lock (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- everywhere --- */
+
+typedef struct
+{
+  Store           store;
+  BelayRwLock    *table;
+  BelaySemaphore *weights;
+} Market;
+
+static gboolean
+sell (gpointer data, GError **error)
+{
+  Market *market = data;
+
+  for (guint i = 0; i < 2; i++)
+    {
+      belay_auto (BelayPermits) weight = belay_semaphore_acquire_many (market->weights, 2, error);
+      belay_auto (BelayWriteGuard) writing = weight != NULL ? belay_rw_lock_write (market->table, error) : NULL;
+      belay_auto (BelayReadGuard) reading = NULL;
+      belay_auto (BelayLockGuard) held = NULL;
+
+      if (writing == NULL || !belay_yield (error))
+        return FALSE;
+      reading = belay_rw_lock_downgrade (&writing);
+      held = belay_lock_acquire (market->store.lock, error);
+      if (held == NULL)
+        return FALSE;
+      market->store.items++;
+      belay_condition_notify (market->store.changed, 1);
+    }
+  return TRUE;
+}
+
+static gboolean
+buy (gpointer data, GError **error)
+{
+  Market *market = data;
+  belay_auto (BelayReadGuard) reading = belay_rw_lock_read (market->table, error);
+
+  if (reading == NULL)
+    return FALSE;
+  belay_release (&reading);
+  return take_item (&market->store, error);
+}
+
+static gboolean
+trade (gpointer data, GError **error)
+{
+  Market market = { .table = belay_rw_lock_new (), .weights = belay_semaphore_new (3) };
+  BelayScope *scope = belay_scope_begin ();
+  gboolean ok;
+
+  store_init (&market.store);
+  belay_scope_spawn (scope, buy, &market, NULL);
+  belay_scope_spawn (scope, sell, &market, NULL);
+  belay_scope_spawn (scope, buy, &market, NULL);
+  ok = belay_scope_close (&scope, error);
+  g_assert_cmpuint (belay_rw_lock_get_n_readers (market.table), ==, 0);
+  g_assert_false (belay_rw_lock_is_written (market.table));
+  g_assert_cmpuint (belay_rw_lock_get_n_waiting (market.table), ==, 0);
+  g_assert_cmpuint (belay_semaphore_get_available (market.weights), ==, 3);
+  belay_rw_lock_unref (market.table);
+  belay_semaphore_unref (market.weights);
+  store_clear (&market.store);
+  thing_clear_log ();
+  return ok;
+}
+
+/* Cancelled, and out of time, at each checkpoint of all: nothing is held afterwards. */
+static gboolean
+test_everywhere (gpointer data, GError **error)
+{
+  g_assert_cmpuint (belay_test_cancel_everywhere (trade, NULL), >=, 10);
+  g_assert_cmpuint (belay_test_expire_everywhere (trade, NULL), >=, 10);
+  return TRUE;
+}
+
 /* --- threads --- */
 
 #define ITEMS 300
@@ -552,6 +629,7 @@ main (int argc, char **argv)
   thing_add_test ("/condition/L36-close", test_close);
   thing_add_test ("/condition/L34-L36-no-lock-to-be-had", test_no_lock);
   thing_add_test ("/condition/boxed", test_boxed);
+  thing_add_single_test ("/condition/L32-L35-interrupted-everywhere", test_everywhere);
   thing_add_single_test ("/condition/L35-threads", test_threads);
   return g_test_run ();
 }

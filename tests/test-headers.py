@@ -41,6 +41,7 @@ BelayFile *opened (const char *path, GError **error);
 gboolean copy (GFile *from, GFile *to, GError **error);
 GBytes *first_bytes (GFile *file, GError **error);
 gboolean many (gpointer data, GError **error);
+gboolean locks (gpointer data, GError **error);
 
 typedef struct { BelayPlain plain; int fd; } Own;
 BELAY_DEFINE_AUTO (Own)
@@ -135,6 +136,21 @@ many (gpointer data, GError **error)
       !belay_await_ok (belay_future_all (belay_future_delay (1), belay_spawn (save, data), NULL), error))
     return FALSE;
   return belay_close (&own, error) && belay_scope_close (&scope, error);
+}
+
+/* A lock with its condition, a read-write lock, several permits. */
+gboolean
+locks (gpointer data, GError **error)
+{
+  g_autoptr (BelayLock) lock = belay_lock_new ();
+  g_autoptr (BelayCondition) changed = belay_condition_new (lock);
+  g_autoptr (BelayRwLock) table = belay_rw_lock_new ();
+  belay_auto (BelayLockGuard) held = belay_lock_acquire (lock, error);
+  belay_auto (BelayWriteGuard) writing = belay_rw_lock_write (table, error);
+  belay_auto (BelayReadGuard) reading = writing != NULL ? belay_rw_lock_downgrade (&writing) : belay_rw_lock_read (table, error);
+  belay_auto (BelayPermits) permits = belay_semaphore_acquire_many ((BelaySemaphore *) data, 2, error);
+
+  return held != NULL && reading != NULL && permits != NULL && belay_condition_wait (changed, &held, error);
 }
 '''
 

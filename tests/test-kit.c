@@ -170,13 +170,14 @@ is_unsteady_fds (gpointer data, GError **error)
   return TRUE;
 }
 
-/* Two locks, taken in two orders. */
-static BelaySemaphore *first_lock, *second_lock;
+/* A lock and a permit, taken in two orders. */
+static BelayLock *first_lock;
+static BelaySemaphore *second_lock;
 
 static gboolean
 take_first_then_second (gpointer data, GError **error)
 {
-  belay_auto (BelayPermit) first = belay_semaphore_acquire (first_lock, error);
+  belay_auto (BelayLockGuard) first = belay_lock_acquire (first_lock, error);
   if (first == NULL || !belay_yield (error))
     return FALSE;
   belay_auto (BelayPermit) second = belay_semaphore_acquire (second_lock, error); /* the first's wait */
@@ -189,7 +190,7 @@ take_second_then_first (gpointer data, GError **error)
   belay_auto (BelayPermit) second = belay_semaphore_acquire (second_lock, error);
   if (second == NULL || !belay_yield (error))
     return FALSE;
-  belay_auto (BelayPermit) first = belay_semaphore_acquire (first_lock, error); /* the second's wait */
+  belay_auto (BelayLockGuard) first = belay_lock_acquire (first_lock, error); /* the second's wait */
   return first != NULL;
 }
 
@@ -199,13 +200,13 @@ deadlocks (gpointer data, GError **error)
   BelayFuture *one, *other;
   gboolean ok;
 
-  first_lock = belay_semaphore_new (1);
+  first_lock = belay_lock_new ();
   second_lock = belay_semaphore_new (1);
   one = belay_spawn (take_first_then_second, NULL); /* the one */
   other = belay_spawn (take_second_then_first, NULL); /* the other */
   ok = belay_await_ok (one, error); /* the main wait */
   ok = belay_await_ok (other, ok ? error : NULL) && ok;
-  belay_semaphore_unref (first_lock);
+  belay_lock_unref (first_lock);
   belay_semaphore_unref (second_lock);
   return ok;
 }
@@ -466,8 +467,9 @@ static const struct
   { { "/kit/planted/loses-a-permit", "*the semaphore has 1 permits, and not 2*" }, loses_a_permit },
   { { "/kit/planted/leaks-descriptors", "*64 descriptors were left open in 64 rounds*" }, is_unsteady_fds },
   { { "/kit/planted/deadlocks", "*deadlock: *"
-      "the fiber from *test-kit.c:* waits at *test-kit.c:* for a permit of a semaphore*"
-      "the fiber from *test-kit.c:* waits at *test-kit.c:* for a permit of a semaphore*"
+      "the fiber from *test-kit.c:* waits at *test-kit.c:* for a permit of a semaphore, of which 0 of 1 are free*"
+      "the fiber from *test-kit.c:* waits at *test-kit.c:* for a lock, which is held by the fiber from *test-kit.c:*, who took it at "
+      "*test-kit.c:*"
       "the fiber from belay_run waits at *test-kit.c:* for the fiber from *test-kit.c:*belay_external_begin*" },
     deadlocks },
   { { "/kit/planted/joins-for-ever", "*deadlock: *the fiber from *test-kit.c:* for a future*"

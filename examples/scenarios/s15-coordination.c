@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Coordination: a lock that is held by a guard (a semaphore of one permit is one), a group in which a child that fails cancels
- * the others, and a time-out inside of a time-out.
+ * Coordination: a lock that is held by a guard, a consumer that waits on a condition, a group in which a child that fails
+ * cancels the others, and a time-out inside of a time-out.
  */
 #include <belay/belay.h>
 
@@ -9,8 +9,8 @@
 
 typedef struct
 {
-  BelaySemaphore *lock;
-  int             count;
+  BelayLock *lock;
+  int        count;
 } Counter;
 
 /* Without the lock each would read the same count. */
@@ -18,7 +18,7 @@ static gboolean
 increment (gpointer data, GError **error)
 {
   Counter *counter = data;
-  belay_auto (BelayPermit) held = belay_semaphore_acquire (counter->lock, error);
+  belay_auto (BelayLockGuard) held = belay_lock_acquire (counter->lock, error);
   int seen;
 
   if (held == NULL)
@@ -33,7 +33,7 @@ increment (gpointer data, GError **error)
 static gboolean
 count (GError **error)
 {
-  g_autoptr (BelaySemaphore) lock = belay_semaphore_new (1);
+  g_autoptr (BelayLock) lock = belay_lock_new ();
   Counter counter = { lock, 0 };
   belay_auto (BelayScope) group = belay_scope_begin ();
 
@@ -43,6 +43,58 @@ count (GError **error)
     return FALSE;
   g_print ("ten increments: %d\n", counter.count);
   return TRUE;
+}
+
+/* --- the condition --- */
+
+typedef struct
+{
+  BelayLock      *lock;
+  BelayCondition *changed;
+  GQueue          items;
+} Store;
+
+/* The lock is given back while it waits, and held again when it goes on, whatever the reason. */
+static gboolean
+consume (gpointer data, GError **error)
+{
+  Store *store = data;
+  belay_auto (BelayLockGuard) held = belay_lock_acquire (store->lock, error);
+
+  if (held == NULL)
+    return FALSE;
+  while (g_queue_is_empty (&store->items))
+    if (!belay_condition_wait (store->changed, &held, error))
+      return FALSE;
+  g_print ("consumed: %s\n", (char *) g_queue_pop_head (&store->items));
+  return TRUE;
+}
+
+static gboolean
+produce (gpointer data, GError **error)
+{
+  Store *store = data;
+  belay_auto (BelayLockGuard) held = belay_sleep (100, error) ? belay_lock_acquire (store->lock, error) : NULL;
+
+  if (held == NULL)
+    return FALSE;
+  g_print ("produced: a loaf\n");
+  g_queue_push_tail (&store->items, "a loaf");
+  belay_condition_notify (store->changed, 1);
+  return TRUE;
+}
+
+static gboolean
+hand_over (GError **error)
+{
+  g_autoptr (BelayLock) lock = belay_lock_new ();
+  g_autoptr (BelayCondition) changed = belay_condition_new (lock);
+  Store store = { lock, changed, G_QUEUE_INIT };
+  belay_auto (BelayScope) group = belay_scope_begin ();
+
+  belay_scope_spawn (group, consume, &store, NULL);
+  belay_scope_spawn (group, produce, &store, NULL);
+  return belay_scope_close (&group, error);
 }
 
 /* --- the group --- */
@@ -96,7 +148,7 @@ wait (gint64 outer_ms, gint64 inner_ms)
 static gboolean
 run (gpointer data, GError **error)
 {
-  if (!count (error))
+  if (!count (error) || !hand_over (error))
     return FALSE;
   work_together ();
   wait (1000, 200);

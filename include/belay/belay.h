@@ -23,6 +23,13 @@
 #include <belay/belay-channel.h>
 #include <belay/belay-queue.h>
 #include <belay/belay-pool.h>
+#include <belay/belay-event.h>
+#include <belay/belay-latch.h>
+#include <belay/belay-barrier.h>
+#include <belay/belay-once.h>
+#include <belay/belay-rate-limiter.h>
+#include <belay/belay-ticker.h>
+#include <belay/belay-shared.h>
 #include <belay/belay-file.h>
 #include <belay/belay-gio.h>
 #include <belay/belay-run.h>

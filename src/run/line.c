@@ -22,6 +22,8 @@
  */
 #include "run/line.h"
 
+#include <string.h>
+
 void
 belay_line_insert (BelayLine *line, BelayTurn *turn, BelayTurn *before)
 {
@@ -138,13 +140,16 @@ belay_turn_wait (BelayTurn *turn, atomic_flag *lock)
   BelayFiber *fiber = turn->fiber;
   gboolean left;
 
-  do
+  for (;;)
     {
+      if (G_UNLIKELY (fiber->stack->fired)) /* by its own fiber, before it came here */
+        return TRUE;
       belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
       if (G_LIKELY (fiber->stack->fired))
         return TRUE;
+      if (belay_limit_notice (fiber))
+        break;
     }
-  while (!belay_limit_notice (fiber));
 
   belay_spin_lock (lock);
   left = turn->line != NULL;
@@ -273,7 +278,7 @@ belay_lines_end (gpointer owner, const char *name, atomic_flag *lock, BelayLine 
   if (G_LIKELY (served == NULL))
     return TRUE;
 
-  g_critical ("the last reference to a %s was dropped while somebody waits for it", name);
+  g_critical ("the last reference to %s %s was dropped while somebody waits for it", strchr ("aeiou", name[0]) ? "an" : "a", name);
   g_mutex_lock (&buried_lock);
   if (buried == NULL)
     buried = g_ptr_array_new ();

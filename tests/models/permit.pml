@@ -2,7 +2,9 @@
 /*
  * The hand-off of a permit, between fibers that may be cancelled at any moment, each on a thread of its own.
  *
- * Stands for: src/sync/semaphore.c: try_take take_or_append note_if_empty after_leaving release_slow permit_release acquire_slow
+ * Stands for: src/sync/semaphore-private.h: try_take give
+ *             src/sync/semaphore.c: take_or_append note_if_empty after_leaving change belay_semaphore_give_slow
+ *             permit_release belay_semaphore_take_slow
  *
  * Shows: two never have the one permit; whoever is not cancelled gets it (else this ends in a deadlock); at the end it is
  * free, and nobody is in the line (L21); with the flag WAITERS set no permit is free (invariant 1).
@@ -40,7 +42,7 @@ inline clear_flag ()
 
 inline release ()
 {
-  /* permit_release */
+  /* permit_release, give */
   atomic {
     done = !waiters;
     if
@@ -51,7 +53,7 @@ inline release ()
   if
   :: done -> skip
   :: else ->
-    /* release_slow */
+    /* belay_semaphore_give_slow */
     take_lock ();
     if
     :: nempty (line) ->
@@ -87,7 +89,7 @@ proctype fiber (byte me)
   if
   :: has -> skip
   :: else ->
-    /* acquire_slow, take_or_queue */
+    /* belay_semaphore_take_slow, take_or_queue */
     fired[me] = false;
     take_lock ();
 #if BROKEN == 2
