@@ -1974,7 +1974,7 @@ main (int argc, char **argv)
   thing_init (&argc, &argv);
   thing_add_test ("/fiber/await-takes", await_takes);
   thing_add_test ("/fiber/await-fails", await_fails);
-  thing_add_test ("/fiber/1000-await-one", many_await_one);
+  thing_add_single_test ("/fiber/1000-await-one", many_await_one);
   g_test_add_func ("/fiber/rule-13-outside-a-fiber", outside_a_fiber);
   thing_add_test ("/fiber/misuse-of-await", await_nothing);
   thing_add_single_test ("/fiber/take-turns", turns);

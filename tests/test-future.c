@@ -7,6 +7,8 @@
  */
 #include "support.h"
 
+#include <belay/belay-test.h>
+
 static int destroyed;
 static int sunk;
 static char *last_sunk;
@@ -1181,8 +1183,8 @@ thing_new (int *closed)
 static gboolean
 drain (GError **error)
 {
-  for (int i = 0; belay_get_n_pending () > 1 && i < 1000; i++) /* the one is belay_run's own */
-    if (!belay_yield (error))
+  while (belay_get_n_pending () > 1) /* the one is belay_run's own */
+    if (!belay_sleep (1, error))
       return FALSE;
   return TRUE;
 }
@@ -1235,9 +1237,8 @@ resource_dropped_elsewhere (gpointer data, GError **error)
   int closed = 0;
 
   g_thread_join (g_thread_new ("drops", drop_in_thread, belay_resource_future (thing_new (&closed))));
-  for (int i = 0; closed == 0 && i < 100000; i++)
-    if (!belay_yield (error))
-      return FALSE;
+  if (!drain (error))
+    return FALSE;
   g_assert_cmpint (closed, ==, 1);
   return TRUE;
 }
@@ -1245,7 +1246,7 @@ resource_dropped_elsewhere (gpointer data, GError **error)
 int
 main (int argc, char **argv)
 {
-  g_test_init (&argc, &argv, NULL);
+  belay_test_init (&argc, &argv);
   g_test_add_func ("/future/known-from-the-start", known_from_the_start);
   g_test_add_func ("/future/null-is-a-value-only-where-it-can-be", null_value);
   g_test_add_func ("/future/rule-3-pointer-is-taken-once", pointer_is_taken_once);
@@ -1273,7 +1274,9 @@ main (int argc, char **argv)
   test_add_fiber ("/future/wait-sync-refused-in-a-fiber", wait_sync_at_home);
   g_test_add_func ("/future/wait-sync-refused-in-a-callback", wait_sync_in_main_loop);
   g_test_add_func ("/future/wait-sync-refused-before-the-loop-runs", wait_sync_before_the_loop);
-  test_add_fiber ("/future/L18-late-resource-is-closed", resources);
-  test_add_fiber ("/future/L15-resource-dropped-elsewhere-is-closed-at-home", resource_dropped_elsewhere);
+  belay_test_add_func ("/future/L18-late-resource-is-closed", resources);
+  belay_test_explore ("/future/L18-late-resource-is-closed/seeded", resources);
+  belay_test_add_func ("/future/L15-resource-dropped-elsewhere-is-closed-at-home", resource_dropped_elsewhere);
+  belay_test_explore ("/future/L15-resource-dropped-elsewhere-is-closed-at-home/seeded", resource_dropped_elsewhere);
   return g_test_run ();
 }

@@ -77,7 +77,53 @@ test_function_cancelled (gpointer data, GError **error)
   return TRUE;
 }
 
-/* Another thread cancels it, at whatever instant: there is a result for each item, or none at all. */
+/* Cancelled at whatever instant: there is a result for each item, or none at all. */
+static gpointer
+map_after_a_while (gpointer item, gpointer data, GError **error)
+{
+  gboolean ok = belay_test_chance (2) ? belay_yield (error) : belay_sleep (belay_test_chance (3), error);
+
+  return ok ? item : NULL;
+}
+
+static gboolean
+gather_a_few (gpointer data, GError **error)
+{
+  char items[10];
+  gpointer pointers[G_N_ELEMENTS (items)];
+  g_autoptr (GPtrArray) results = NULL;
+
+  for (guint i = 0; i < G_N_ELEMENTS (items); i++)
+    pointers[i] = &items[i];
+  results = belay_await (belay_gather (pointers, G_N_ELEMENTS (items), belay_test_chance (4), map_after_a_while, NULL, NULL), error);
+  if (results == NULL)
+    return FALSE;
+  g_assert_cmpuint (results->len, ==, G_N_ELEMENTS (items));
+  for (guint i = 0; i < results->len; i++)
+    g_assert_true (results->pdata[i] == &items[i]);
+  return TRUE;
+}
+
+static gboolean
+test_cancelled_at_any_instant (gpointer data, GError **error)
+{
+  for (guint i = 0; i < 10; i++)
+    {
+      belay_auto (BelayScope) scope = belay_scope_begin ();
+      g_autoptr (GError) failure = NULL;
+
+      g_assert_true (belay_scope_spawn (scope, gather_a_few, NULL, NULL));
+      for (guint turns = belay_test_chance (40); turns > 0; turns--)
+        g_assert_true (belay_yield (error));
+      if (belay_test_chance (2))
+        g_assert_true (belay_sleep (belay_test_chance (12), error));
+      belay_scope_cancel (scope, "enough");
+      g_assert_true (belay_scope_close (&scope, &failure) || g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CANCELLED));
+    }
+  return TRUE;
+}
+
+/* The same by another thread. */
 #define N_ITEMS 20000 /* so many that it takes a while to begin */
 
 typedef struct
@@ -575,6 +621,7 @@ main (int argc, char **argv)
   thing_add_test ("/gather/L9-all-errors", test_all_errors);
   thing_add_test ("/gather/L22-cancelled-waits-for-all", test_cancelled);
   thing_add_test ("/gather/L27-function-that-is-cancelled-itself", test_function_cancelled);
+  thing_add_test ("/gather/L21-cancelled-at-any-instant", test_cancelled_at_any_instant);
   thing_add_single_test ("/gather/L21-cancelled-by-a-thread-at-any-instant", test_cancelled_by_thread);
   thing_add_test ("/gather/L22-timed-out-waits-for-all", test_timed_out);
   thing_add_test ("/gather/L26-dropped", test_dropped);

@@ -2560,8 +2560,8 @@ test_spawn_behind_last (gpointer data, GError **error)
 {
   BelayScope *scope = belay_scope_new ();
   g_autoptr (BelayPromise) promise = belay_promise_new ();
-  LastChild last = { scope, promise };
   g_autoptr (BelayScope) kept = belay_scope_ref (scope);
+  LastChild last = { kept, promise };
   BelayFuture *spawning = belay_spawn (spawn_behind_last, &last);
 
   g_assert_true (belay_scope_spawn (scope, await_promise, &last, NULL));

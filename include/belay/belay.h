@@ -22,6 +22,8 @@
 #include <belay/belay-condition.h>
 #include <belay/belay-channel.h>
 #include <belay/belay-queue.h>
+#include <belay/belay-broadcast.h>
+#include <belay/belay-watch.h>
 #include <belay/belay-pool.h>
 #include <belay/belay-event.h>
 #include <belay/belay-latch.h>

@@ -16,7 +16,8 @@
  *
  * Invariants
  *   1. A limit lives longer than every fiber and limit inside of it.
- *   2. `cancelled` is set once and never unset. The first reason is kept.
+ *   2. `cancelled` is set once and never unset. The first reason is kept. What is BELAY_CANCELLED_LATE is told to those whose
+ *      own time is up as the end of the time: who of them runs first makes no difference.
  *   3. stack->epoch == epoch implies that no effective limit is cancelled and that stack->deadline is the least
  *      effective deadline. 0 is no epoch: it makes the next checkpoint look. It stays 0 while an allowance of the
  *      fiber's has not begun, and what else runs inside of a release has looked before: so when an allowance becomes a
