@@ -5,41 +5,7 @@
  * Rows without a prefix are Belay's; `limit:` is what the machine allows (malloc, a bare handover by spinning), `glib:`
  * what GLib's own means cost. bench/run compares them with the peers. Work is sized to a few milliseconds a row.
  */
-#include <belay/belay.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-
-static gint64
-now_ns (void)
-{
-  struct timespec now;
-
-  clock_gettime (CLOCK_MONOTONIC, &now);
-  return now.tv_sec * G_GINT64_CONSTANT (1000000000) + now.tv_nsec;
-}
-
-static void
-say (const char *row, double value)
-{
-  printf ("%s\t%.2f\n", row, value);
-  fflush (stdout);
-}
-
-#define TIMED(row, n, body)                                 \
-  G_STMT_START                                              \
-    {                                                       \
-      gint64 begin_ = now_ns ();                            \
-      for (int i_ = 0; i_ < (n); i_++)                      \
-        {                                                   \
-          body;                                             \
-        }                                                   \
-      say (row, (double) (now_ns () - begin_) / (n));       \
-    }                                                       \
-  G_STMT_END
+#include "bench.h"
 
 /* --- futures --- */
 
@@ -116,21 +82,6 @@ yield_many (gpointer data, GError **error)
   return TRUE;
 }
 
-static double
-batch (BelayFunc func, gpointer data, int n)
-{
-  BelayFuture **futures = g_new (BelayFuture *, n);
-  gint64 begin = now_ns ();
-
-  for (int i = 0; i < n; i++)
-    futures[i] = belay_spawn (func, data);
-  for (int i = 0; i < n; i++)
-    if (!belay_await_ok (futures[i], NULL))
-      abort ();
-  g_free (futures);
-  return (double) (now_ns () - begin) / n;
-}
-
 /* Two fibers, each resolving the promise that the other awaits. */
 static BelayPromise *ping, *pong;
 
@@ -181,23 +132,23 @@ bench_fibers (void)
   enum { N = 200000 };
   double sum = 0;
 
-  batch (suspend_once, NULL, 10000);
+  bench_batch (suspend_once, NULL, 10000);
   for (int i = 0; i < 10; i++)
-    sum += batch (suspend_once, NULL, 10000);
+    sum += bench_batch (suspend_once, NULL, 10000);
   say ("suspend-batch", sum / 10);
   sum = 0;
   for (int i = 0; i < 20; i++)
-    sum += batch (trivial, NULL, 10000);
+    sum += bench_batch (trivial, NULL, 10000);
   say ("spawn-batch", sum / 20);
   TIMED ("spawn-await", N, belay_await_ok (belay_spawn (trivial, NULL), NULL));
-  say ("yield-1000", batch (yield_many, GINT_TO_POINTER (1000), 1000) / 1000);
+  say ("yield-1000", bench_batch (yield_many, GINT_TO_POINTER (1000), 1000) / 1000);
   bench_ping_pong ();
 }
 
 static void
 bench_cold (void)
 {
-  say ("suspend-batch-cold", batch (suspend_once, NULL, 10000));
+  say ("suspend-batch-cold", bench_batch (suspend_once, NULL, 10000));
 }
 
 /* --- guards and scopes --- */
@@ -235,7 +186,7 @@ bench_guards (void)
 {
   enum { N = 1000000 };
   g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (4);
-  g_autoptr (BelaySemaphore) one = belay_semaphore_new (1);
+  g_autoptr (BelayLock) one = belay_lock_new ();
   g_autoptr (BelaySemaphore) ten = belay_semaphore_new (10);
   gboolean stop = FALSE;
   BelayFuture *other;
@@ -249,8 +200,8 @@ bench_guards (void)
     belay_close (&permit, NULL);
   });
   TIMED ("lock", N, {
-    BelayPermit *permit = belay_semaphore_acquire (one, NULL);
-    belay_close (&permit, NULL);
+    BelayLockGuard *guard = belay_lock_acquire (one, NULL);
+    belay_close (&guard, NULL);
   });
   TIMED ("timeout", N, {
     belay_auto (BelayTimeout) limit = belay_timeout (1000000);
@@ -285,8 +236,8 @@ bench_guards (void)
     belay_close (&manager, NULL);
   });
   for (int i = 0; i < 5; i++)
-    batch (use_permit, ten, 1000);
-  say ("semaphore-1000", batch (use_permit, ten, 1000));
+    bench_batch (use_permit, ten, 1000);
+  say ("semaphore-1000", bench_batch (use_permit, ten, 1000));
 }
 
 /* The same, when what is held is written down. */
@@ -361,18 +312,6 @@ bench_workers (void)
 
 /* --- memory and idleness --- */
 
-static long
-memory_kb (void)
-{
-  g_autofree char *text = NULL;
-  const char *rss, *page_tables;
-
-  g_file_get_contents ("/proc/self/status", &text, NULL, NULL);
-  rss = strstr (text, "VmRSS:");
-  page_tables = strstr (text, "VmPTE:");
-  return atol (rss + 6) + atol (page_tables + 6);
-}
-
 static gboolean
 wait_for_gate (gpointer data, GError **error)
 {
@@ -386,12 +325,12 @@ bench_memory (void)
   BelayFuture **futures = g_new0 (BelayFuture *, N);
   BelayPromise *gate = belay_promise_new ();
   BelayFuture *opened = belay_promise_get_future (gate);
-  long before = memory_kb ();
+  long before = bench_memory_kb ();
 
   for (int i = 0; i < N; i++)
     futures[i] = belay_spawn (wait_for_gate, opened);
   belay_yield (NULL);
-  say ("fibers-30000-bytes", (double) (memory_kb () - before) * 1024 / N);
+  say ("fibers-30000-bytes", (double) (bench_memory_kb () - before) * 1024 / N);
   belay_promise_resolve (gate);
   for (int i = 0; i < N; i++)
     belay_await_ok (futures[i], NULL);
@@ -478,50 +417,14 @@ bench_limits (void)
   g_thread_join (partner);
 }
 
-static const struct
-{
-  const char *name;
-  void      (*run) (void);
-  const char *debug; /* BELAY_DEBUG */
-} groups[] = {
+static const BenchGroup groups[] = {
   { "cold", bench_cold },     { "memory", bench_memory },   { "futures", bench_futures }, { "fibers", bench_fibers },
   { "guards", bench_guards }, { "workers", bench_workers }, { "idle", bench_idle },       { "limits", bench_limits },
-  { "leaks", bench_leaks, "leaks" },
+  { "leaks", bench_leaks, "leaks" }, { NULL },
 };
 
-static gboolean
-bench (gpointer data, GError **error)
-{
-  for (guint i = 0; i < G_N_ELEMENTS (groups); i++)
-    if (g_str_equal (data, groups[i].name))
-      groups[i].run ();
-  return TRUE;
-}
-
-/* Each group in a process of its own, so that none runs on memory that another has warmed; or the one that is named. */
 int
 main (int argc, char **argv)
 {
-  if (argc > 1)
-    {
-      for (guint i = 0; i < G_N_ELEMENTS (groups); i++)
-        if (groups[i].debug != NULL && g_str_equal (argv[1], groups[i].name))
-          g_setenv ("BELAY_DEBUG", groups[i].debug, TRUE);
-      return belay_run (bench, argv[1]);
-    }
-  for (guint i = 0; i < G_N_ELEMENTS (groups); i++)
-    {
-      const char *command[] = { argv[0], groups[i].name, NULL };
-      g_autoptr (GError) error = NULL;
-      int status;
-
-      if (!g_spawn_sync (NULL, (char **) command, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL, &status,
-                         &error) ||
-          !g_spawn_check_wait_status (status, &error))
-        {
-          g_printerr ("bench-core: %s: %s\n", groups[i].name, error->message);
-          return 1;
-        }
-    }
-  return 0;
+  return bench_main (argc, argv, groups);
 }

@@ -25,8 +25,12 @@ pieces = [code for language, code in blocks_of("src/docs/guarantees.md") if lang
 programs = [(code, blocks[i + 1][1] if blocks[i + 1][0] == "text" else "")
             for i, (language, code) in enumerate(blocks) if language == "c"]
 
-flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "gio-2.0", "sqlite3"], text=True).split()
-compiler = [os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", f"-I{source}/include", f"-I{build}/include"]
+def flags(kind):
+    return subprocess.check_output(["pkg-config", kind, "gio-2.0", "sqlite3"], text=True).split()
+
+
+compiler = [os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", f"-I{source}/include", f"-I{build}/include",
+            *flags("--cflags")]
 print(f"1..{len(programs) + len(pieces)}")
 failed = 0
 for number, (code, expected) in enumerate(programs, 1):
@@ -38,7 +42,7 @@ for number, (code, expected) in enumerate(programs, 1):
         if "belay-sqlite.h" in code:
             libraries += [f"-L{build}/src/sqlite", "-lbelay-sqlite-1"]
         compiled = subprocess.run(
-            [*compiler, f"{folder}/program.c", "-o", program, *libraries, paths, *flags],
+            [*compiler, f"{folder}/program.c", "-o", program, *libraries, paths, *flags("--libs")],
             text=True, capture_output=True)
         printed = ""
         if compiled.returncode == 0:
@@ -51,7 +55,7 @@ for number, (code, expected) in enumerate(programs, 1):
 
 for number, code in enumerate(pieces, len(programs) + 1):
     text = code if code is pieces[0] else pieces[0] + code
-    compiled = subprocess.run([*compiler, "-Wno-unused-function", "-Wno-unused-parameter", "-fsyntax-only", "-xc", "-", *flags],
+    compiled = subprocess.run([*compiler, "-Wno-unused-function", "-Wno-unused-parameter", "-fsyntax-only", "-xc", "-"],
                               input=text, text=True, capture_output=True)
     failed += compiled.returncode != 0
     print(f"{'not ok' if compiled.returncode else 'ok'} {number} - piece {number - len(programs)} of the guarantees")

@@ -487,6 +487,22 @@ open_nothing (gpointer data, GError **error)
 }
 
 static gboolean
+close_itself (gpointer data, GError **error)
+{
+  return belay_shared_close (data, error);
+}
+
+static gpointer
+open_closing_itself (gpointer data, GError **error)
+{
+  Thing *thing = thing_new ("r");
+
+  thing->on_close = close_itself;
+  thing->data = *(BelayShared **) data;
+  return thing;
+}
+
+static gboolean
 test_misuse (gpointer data, GError **error)
 {
   BelayShared *shared = belay_shared_new (open_itself, &shared, NULL);
@@ -494,6 +510,20 @@ test_misuse (gpointer data, GError **error)
 
   expect_critical ("*waits for itself*");
   g_assert_null (belay_shared_use (shared, &failure));
+  g_test_assert_expected_messages ();
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_DEADLOCK);
+  belay_shared_unref (shared);
+  g_clear_error (&failure);
+
+  shared = belay_shared_new (open_closing_itself, &shared, NULL);
+  belay_shared_set_idle_timeout (shared, -1);
+  {
+    belay_auto (BelayUse) held = belay_shared_use (shared, error);
+
+    g_assert_nonnull (held);
+  }
+  expect_critical ("*waits for itself*");
+  g_assert_false (belay_shared_close (shared, &failure));
   g_test_assert_expected_messages ();
   g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_DEADLOCK);
   belay_shared_unref (shared);

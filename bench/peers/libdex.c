@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libdex's side of `bench/run core`: the work of bench-core.c, a line `row<TAB>figure` for each row that libdex has.
+ * libdex's side of `bench/run core`, and, with the argument `sync`, of `bench/run sync`: the work of bench-core.c and bench-sync.c,
+ * a line `row<TAB>figure` for each row that libdex has.
  *
  * An await takes the reference of its future, in libdex as in Belay.
  */
@@ -254,6 +255,38 @@ bench_limiter (void)
 {
 }
 #endif
+
+/* --- channels --- */
+
+static DexFuture *
+send_all (gpointer data)
+{
+  for (int i = 0; i < 200000; i++)
+    must (dex_await (dex_channel_send (data, dex_future_new_true ()), NULL));
+  return dex_future_new_true ();
+}
+
+static void
+bench_channel (void)
+{
+  enum { N = 200000 };
+  DexChannel *channel = dex_channel_new (100);
+  DexFuture *sender = dex_scheduler_spawn (NULL, 0, send_all, channel, NULL);
+  gint64 begin = now_ns ();
+
+  for (int i = 0; i < N; i++)
+    must (dex_await (dex_channel_receive (channel), NULL));
+  say ("channel", (double) (now_ns () - begin) / N);
+  must (dex_await (sender, NULL));
+  dex_unref (channel);
+}
+
+static void
+bench_sync (void)
+{
+  bench_limiter ();
+  bench_channel ();
+}
 
 /* A timeout is a future; what it limits is one too, and the first of both is awaited. */
 static gboolean

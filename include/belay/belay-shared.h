@@ -81,7 +81,8 @@ BELAY_AVAILABLE_IN_1_0 gpointer     belay_use_get          (BelayUse *use);
  *
  * Suspends: until it is closed. Cancellation: interrupts the wait, and so does a deadline: a time-out around it bounds the
  * time that the users are given. It stays ended, and is closed when the last of them leaves. Threads: in a fiber.
- * Errors: those of the resource's close; %G_IO_ERROR_CANCELLED; %G_IO_ERROR_TIMED_OUT; %BELAY_ERROR_RELEASE_TIMEOUT.
+ * Errors: those of the resource's close; %G_IO_ERROR_CANCELLED; %G_IO_ERROR_TIMED_OUT; %BELAY_ERROR_RELEASE_TIMEOUT;
+ * %BELAY_ERROR_DEADLOCK, as for belay_shared_use().
  *
  * Returns: %TRUE when it is closed
  */

@@ -75,10 +75,17 @@ on_look (BelayItem *item)
 
   belay_pool_lock (self);
   self->look_queued = FALSE;
-  belay_spin_unlock (&self->lock);
-  if (!belay_context_is_gone (self->context))
-    arm_at_home (self);
-  belay_pool_lock (self);
+  if (G_UNLIKELY (belay_context_is_gone (self->context)))
+    {
+      self->holds -= self->timer_on; /* it went with its context */
+      self->timer_on = FALSE;
+    }
+  else
+    {
+      belay_spin_unlock (&self->lock);
+      arm_at_home (self);
+      belay_pool_lock (self);
+    }
   belay_pool_let_go (self, &todo);
   belay_pool_unlock (self, &todo);
 }

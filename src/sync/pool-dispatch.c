@@ -203,7 +203,8 @@ cover_by_new (BelayPoolGroup *group, BelayPoolTodo *todo)
 static void
 cover_those_who_wait (BelayPool *self, gint64 now, BelayPoolTodo *todo)
 {
-  guint making_room = self->n_ending;
+  guint total = belay_pool_total (self), excess = total > self->limit ? total - self->limit : 0;
+  guint making_room = self->n_ending > excess ? self->n_ending - excess : 0; /* the others bring it down to the limit */
   BelayPoolGroup *group;
 
   for (group = self->waiting; group != NULL; group = group->next_waiting)
@@ -224,7 +225,7 @@ cover_those_who_wait (BelayPool *self, gint64 now, BelayPoolTodo *todo)
           making_room--;
           group->promised++;
         }
-      else if (self->oldest != NULL && self->oldest->group != group && belay_pool_total (self) <= self->limit)
+      else if (self->oldest != NULL && self->oldest->group != group && excess <= self->n_ending)
         {
           BelaySlot *slot = self->oldest;
 

@@ -114,13 +114,25 @@ belay_pool_describe (BelayPool *self)
   return g_string_free (text, FALSE);
 }
 
+static void
+append_state (BelayPool *self, GString *text)
+{
+  g_autofree char *state = belay_pool_describe (self);
+
+  g_string_append_printf (text, " (%s)", state);
+}
+
+/* All who wait are told of by the own group's line, which lives as long as the pool. */
 void
 belay_pool_describe_line (BelayLine *line, GString *text)
 {
-  BelayPoolGroup *group = (BelayPoolGroup *) ((char *) line - G_STRUCT_OFFSET (BelayPoolGroup, line));
-  g_autofree char *state = belay_pool_describe (group->pool);
+  append_state ((BelayPool *) ((char *) line - G_STRUCT_OFFSET (BelayPool, own.line)), text);
+}
 
-  g_string_append_printf (text, " (%s)", state);
+void
+belay_pool_describe_closers (BelayLine *line, GString *text)
+{
+  append_state ((BelayPool *) ((char *) line - G_STRUCT_OFFSET (BelayPool, closers)), text);
 }
 
 GError *

@@ -23,7 +23,7 @@ static const BelayPlainClass pool_class = { BELAY_PLAIN_TAG, "BelayPool", belay_
                                             verb_free };
 static const BelayLineClass group_line_class = { "a resource of a pool", belay_pool_describe_line };
 static const BelayLineClass warmers_class = { "a pool to be warm", NULL };
-static const BelayLineClass closers_class = { "the end of a pool's close", NULL };
+static const BelayLineClass closers_class = { "the end of a pool's close", belay_pool_describe_closers };
 
 /* --- failures --- */
 

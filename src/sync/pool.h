@@ -328,3 +328,4 @@ GError         *belay_pool_late_error   (BelayPool *self, gint64 waited, const c
 /* (transfer full): the error of who would wait for ever. Under no lock. */
 GError         *belay_pool_deadlock_error (BelayPool *self, const char *site);
 void            belay_pool_describe_line (BelayLine *line, GString *text);
+void            belay_pool_describe_closers (BelayLine *line, GString *text);

@@ -91,8 +91,7 @@ fail_turn (BelayFiber *fiber, BelayTurn *turn, int outcome, GError **error, cons
 
   if (G_UNLIKELY (outcome == ITSELF))
     {
-      g_critical ("belay_shared_use: the opening or closing of a shared resource waits for itself, at %s",
-                  site != NULL ? site : "?");
+      g_critical ("the opening or closing of a shared resource waits for itself, at %s", site != NULL ? site : "?");
       g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_DEADLOCK,
                            "the opening or closing of a shared resource waits for itself");
       return FALSE;
@@ -240,12 +239,17 @@ belay_shared_use_async (BelayShared *self)
 
 /* SERVED or BELAY_SHARED_FAILED: that is over; WAITS: the turn is in line for it. */
 static int
-close_or_append (BelayShared *self, BelayTurn *turn)
+close_or_append (BelayShared *self, BelayFiber *fiber, BelayTurn *turn)
 {
   BelaySharedAfter after = { NULL };
   int outcome = BELAY_TURN_WAITS;
 
   belay_spin_lock (&self->lock);
+  if (G_UNLIKELY (self->task != NULL && &self->task->fiber == fiber))
+    {
+      belay_spin_unlock (&self->lock);
+      return ITSELF;
+    }
   if (self->state == BELAY_SHARED_EMPTY && self->failure != NULL)
     turn->item = belay_future_ref (self->failure);
   if (self->state == BELAY_SHARED_EMPTY)
@@ -273,7 +277,7 @@ belay_shared_close_at (BelayShared *self, GError **error, const char *site)
   do
     {
       belay_turn_prepare (&turn, &self->closers, site);
-      outcome = close_or_append (self, &turn);
+      outcome = close_or_append (self, fiber, &turn);
       if (outcome == BELAY_TURN_WAITS && belay_turn_wait (&turn, &self->lock))
         outcome = turn.outcome;
       if (outcome == BELAY_TURN_SERVED)
@@ -312,7 +316,7 @@ belay_shared_close_async (BelayShared *self)
   g_return_val_if_fail (self != NULL, NULL);
 
   turn = belay_async_turn_new (self, &self->lock, &close_async_class, &future);
-  outcome = close_or_append (self, turn);
+  outcome = close_or_append (self, NULL, turn);
   if (outcome != BELAY_TURN_WAITS)
     belay_async_turn_answer (turn, outcome);
   return future;
