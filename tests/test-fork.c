@@ -248,6 +248,48 @@ test_worker (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What the parent shares cannot be used in the child, nor is it closed there. */
+static gpointer
+open_thing (gpointer data, GError **error)
+{
+  return thing_new ("a");
+}
+
+static gboolean
+test_shared (gpointer data, GError **error)
+{
+  BelayShared *shared = belay_shared_new (open_thing, NULL, NULL);
+  BelayUse *use;
+  pid_t child;
+
+  belay_shared_set_idle_timeout (shared, -1);
+  use = belay_shared_use (shared, error);
+  g_assert_nonnull (use);
+  child = fork ();
+  if (child == 0)
+    {
+      must (belay_shared_try_use (shared) == NULL);
+      must_fail (belay_shared_use (shared, &failure));
+      must_fail (belay_future_check (belay_shared_use_async (shared), &failure));
+      must (belay_use_get (use) == NULL);
+      belay_release (&use);
+      must_fail (belay_shared_close (shared, &failure));
+      must_fail (belay_future_check (belay_shared_close_async (shared), &failure));
+      belay_shared_set_idle_timeout (shared, 0);
+      belay_shared_unref (shared);
+      must (g_str_equal (thing_log (), "+a"));
+      test_exit_child (0);
+    }
+  wait_for (child);
+  assert_good ();
+  assert_log ("+a");
+  belay_release (&use);
+  g_assert_true (belay_shared_close (shared, error));
+  belay_shared_unref (shared);
+  assert_log ("-a");
+  return TRUE;
+}
+
 static void
 test_run_is_refused (void)
 {
@@ -283,6 +325,7 @@ main (int argc, char **argv)
   thing_add_single_test ("/fork/L50-no-fiber-of-the-parent-runs-in-the-child", test_returning);
   thing_add_single_plain_test ("/fork/L50-rule-11-scheduled-releases-are-dropped-in-the-child", test_callback);
   thing_add_single_test ("/fork/L50-from-a-worker", test_worker);
+  thing_add_single_test ("/fork/L44-L50-what-is-shared-is-not-used-in-the-child", test_shared);
   thing_add_single_plain_test ("/fork/L50-run-is-refused-in-the-child", test_run_is_refused);
   return g_test_run ();
 }

@@ -99,6 +99,27 @@ test_looked_at_often (gpointer data, GError **error)
   return TRUE;
 }
 
+/* One token in a time longer than the world's: there is the burst, and nothing more. */
+static gboolean
+test_hardly_any (gpointer data, GError **error)
+{
+  const double rates[] = { 1e-12, 1e-13, 1e-18, 1e-300, G_MINDOUBLE, 0 };
+  const guint bursts[] = { 1, 7, 1000000, G_MAXUINT };
+
+  for (guint i = 0; i < G_N_ELEMENTS (rates); i++)
+    for (guint j = 0; j < G_N_ELEMENTS (bursts); j++)
+      {
+        g_autoptr (BelayRateLimiter) limiter = belay_rate_limiter_new (rates[i], bursts[j]);
+
+        g_assert_cmpuint (belay_rate_limiter_get_available (limiter), ==, bursts[j]);
+        g_assert_true (belay_rate_limiter_try_acquire (limiter, bursts[j]));
+        g_assert_false (belay_rate_limiter_try_acquire (limiter, 1));
+        g_assert_true (belay_sleep (1000, error));
+        g_assert_cmpuint (belay_rate_limiter_get_available (limiter), ==, 0);
+      }
+  return TRUE;
+}
+
 /* The loop is late by a part of a token each time, and once by far: the line loses nothing of the first, and a burst of the other. */
 static gboolean
 test_late (gpointer data, GError **error)
@@ -280,6 +301,97 @@ explore_limiter (gpointer data, GError **error)
   begin = now_ms ();
   g_assert_true (belay_rate_limiter_acquire (limiter, 4, error));
   g_assert_cmpint (now_ms () - begin, <=, 40);
+  return TRUE;
+}
+
+/*
+ * By a model: who comes and who leaves is by the seed, and everybody has his tokens at the very millisecond at which a bucket on
+ * paper has them for him. 100 a second: a level is in milliseconds, and a token is 10. Nobody leaves at an instant at which any come.
+ */
+typedef struct
+{
+  BelayRateLimiter *limiter;
+  BelayScope       *scope;
+  gint64            came, left, had, should_have; /* ms; -1: never */
+  guint             n, nth;                       /* the nth to come */
+} Client;
+
+static guint n_come;
+
+static gboolean
+be_client (gpointer data, GError **error)
+{
+  Client *self = data;
+
+  self->came = now_ms ();
+  self->nth = n_come++;
+  if (belay_rate_limiter_acquire (self->limiter, self->n, NULL))
+    self->had = now_ms ();
+  return TRUE;
+}
+
+static void
+reckon (Client **in_order, guint n_clients, gint64 level, gint64 at, guint burst)
+{
+  for (guint i = 0; i < n_clients; i++)
+    {
+      Client *client = in_order[i];
+      gint64 full = burst * 10, need = client->n * 10, turn = MAX (at, client->came); /* at which it is the first in line */
+      gint64 then = MIN (level + turn - at, full), due = turn + MAX (need - then, 0);
+
+      if (client->left >= 0 && client->left < due)
+        {
+          if (client->left <= turn)
+            continue; /* before its turn: it was never there */
+          client->should_have = -1;
+          /* What came while it was the first is there; who is behind it came before it left, or later. */
+          level = then + client->left - turn;
+          at = client->left;
+          continue;
+        }
+      client->should_have = due;
+      level = MIN (then + due - turn, full) - need;
+      at = due;
+    }
+}
+
+static gboolean
+explore_model (gpointer data, GError **error)
+{
+  const guint burst = 1 + belay_test_chance (5), n_clients = 12;
+  g_autoptr (BelayRateLimiter) limiter = belay_rate_limiter_new (100, burst);
+  gint64 begin = now_ms ();
+  Client clients[12], *in_order[12];
+
+  n_come = 0;
+  for (guint i = 0; i < n_clients; i++)
+    {
+      clients[i] = (Client) { limiter, belay_scope_new (), -1, -1, -1, -1, 1 + belay_test_chance (burst) };
+      g_assert_true (belay_scope_spawn (clients[i].scope, be_client, &clients[i], NULL));
+      if (belay_test_chance (2) == 0)
+        g_assert_true (belay_sleep (10 * (belay_test_chance (6)), error));
+      if (belay_test_chance (3) == 0)
+        {
+          Client *leaves = &clients[belay_test_chance (i + 1)];
+
+          g_assert_true (belay_sleep (3, error));
+          if (leaves->left < 0 && leaves->had < 0)
+            {
+              leaves->left = now_ms ();
+              belay_scope_cancel (leaves->scope, "enough");
+            }
+          g_assert_true (belay_sleep (7, error));
+        }
+      g_assert_true (belay_sleep (belay_test_chance (2) * 10, error));
+    }
+  for (guint i = 0; i < n_clients; i++)
+    belay_scope_close (&clients[i].scope, NULL);
+  g_assert_cmpuint (n_come, ==, n_clients);
+  for (guint i = 0; i < n_clients; i++)
+    in_order[clients[i].nth] = &clients[i];
+  reckon (in_order, n_clients, burst * 10, begin, burst);
+  for (guint i = 0; i < n_clients; i++)
+    g_assert_cmpint (in_order[i]->had, ==, in_order[i]->should_have);
   return TRUE;
 }
 
@@ -516,6 +628,7 @@ main (int argc, char **argv)
   thing_add_test ("/rate-limiter/a-burst-then-the-rate", test_burst_then_rate);
   thing_add_single_test ("/rate-limiter/does-not-drift", test_no_drift);
   thing_add_single_test ("/rate-limiter/looked-at-often", test_looked_at_often);
+  thing_add_test ("/rate-limiter/hardly-any-rate", test_hardly_any);
   thing_add_single_test ("/rate-limiter/a-loop-that-is-late", test_late);
   thing_add_test ("/rate-limiter/L33-more-than-the-burst", test_too_many);
   thing_add_single_test ("/rate-limiter/L31-L33-first-come-first-served", test_fifo);
@@ -524,6 +637,7 @@ main (int argc, char **argv)
   thing_add_single_test ("/rate-limiter/L36-another-rate", test_set_rate);
   thing_add_test ("/rate-limiter/L36-close", test_close);
   belay_test_explore ("/rate-limiter/L32-in-any-order", explore_limiter);
+  belay_test_explore ("/rate-limiter/L31-L32-L33-as-a-bucket-on-paper", explore_model);
   thing_add_single_test ("/rate-limiter/L32-interrupted-everywhere", test_everywhere);
   thing_add_single_test ("/rate-limiter/threads", test_threads);
   thing_add_single_test ("/rate-limiter/a-loop-ends", test_home_ends);

@@ -408,6 +408,34 @@ test_close_bounded (gpointer data, GError **error)
   return belay_shared_close (shared, error) && !belay_shared_is_open (shared);
 }
 
+/* Nobody waits for the close any more when it fails: the sink is told, and whoever closes it again. */
+static gboolean
+test_close_failed_later (gpointer data, GError **error)
+{
+  Manner manner = { .close_error = "no" };
+  g_autoptr (BelayShared) shared = belay_shared_new (open_thing, &manner, NULL);
+  User user = { shared, 100, "user" };
+  BelayFuture *using = belay_spawn (use, &user);
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_true (belay_sleep (10, error));
+  {
+    belay_auto (BelayTimeout) limit = belay_timeout (20);
+
+    g_assert_false (belay_shared_close (shared, NULL));
+  }
+  g_assert_true (belay_await_ok (using, error));
+  belay_test_settle ();
+  assert_sunk ("no");
+  for (guint i = 0; i < 2; i++)
+    {
+      g_assert_false (i == 0 ? belay_shared_close (shared, &failure) : belay_await_ok (belay_shared_close_async (shared), &failure));
+      g_assert_cmpstr (failure->message, ==, "no");
+      g_clear_error (&failure);
+    }
+  return TRUE;
+}
+
 /* The last reference goes while it is used, idle, or opening. */
 static gboolean
 test_last_reference (gpointer data, GError **error)
@@ -703,7 +731,7 @@ make_there (gpointer data, GError **error)
   Crowd *crowd = data;
 
   crowd->shared = belay_shared_new (open_thing, crowd->manner, NULL);
-  belay_shared_set_idle_timeout (crowd->shared, 1000000);
+  belay_shared_set_idle_timeout (crowd->shared, crowd->n < 2 ? 1000000 : -1);
   if (crowd->n > 0)
     {
       User user = { crowd->shared, 0, "x" };
@@ -716,7 +744,7 @@ make_there (gpointer data, GError **error)
 static gboolean
 test_home_ends (gpointer data, GError **error)
 {
-  for (int n = 0; n < 2; n++)
+  for (int n = 0; n < 3; n++)
     {
       Manner manner = { 0 };
       Crowd crowd = { NULL, &manner, n };
@@ -728,12 +756,99 @@ test_home_ends (gpointer data, GError **error)
       g_assert_true (belay_await_ok (belay_loop_spawn (loop, make_there, &crowd, NULL), error));
       g_assert_true (belay_close (&loop, error));
       belay_external_end ();
-      assert_log (n == 0 ? "" : "+r x !r"); /* there is nowhere to close it: it is ended by force */
+      assert_log (n == 0 ? "" : "+r x -r"); /* it was idle */
       g_assert_null (belay_shared_use (crowd.shared, &failure));
       g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_BROKEN);
       belay_shared_unref (crowd.shared);
     }
   return TRUE;
+}
+
+/* Its home goes without a word: there is nowhere to close it, and it is ended by force. */
+static void
+test_home_gone (void)
+{
+  GMainContext *context = g_main_context_new ();
+  Manner manner = { 0 };
+  User user = { .name = "x" };
+  BelayFuture *using;
+
+  g_main_context_push_thread_default (context);
+  user.shared = belay_shared_new (open_thing, &manner, NULL);
+  belay_shared_set_idle_timeout (user.shared, 1000000);
+  using = belay_spawn (use, &user);
+  while (belay_future_is_pending (using))
+    g_main_context_iteration (context, TRUE);
+  belay_future_unref (using);
+  while (g_main_context_iteration (context, FALSE))
+    ;
+  g_main_context_pop_thread_default (context);
+  assert_log ("+r x");
+  g_main_context_unref (context);
+  assert_log ("!r");
+  belay_shared_unref (user.shared);
+}
+
+/* The program ends while it is idle, and had it stay open for ever; and while what is pending still comes to use it. */
+typedef struct
+{
+  User     user;
+  gint64   idle_ms;
+  gboolean comes_late;
+} Program;
+
+static gboolean
+use_later (gpointer data, GError **error)
+{
+  Program *program = data;
+
+  belay_sleep (50, NULL);
+  program->user.name = "late";
+  return use (&program->user, error);
+}
+
+static gboolean
+start_later (gpointer data)
+{
+  belay_future_unref (belay_spawn (use_later, data)); /* outside of fibers: it belongs to nobody */
+  thing_note ("starts");
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+use_and_end (gpointer data, GError **error)
+{
+  Program *program = data;
+
+  belay_shared_set_idle_timeout (program->user.shared, program->idle_ms);
+  if (!use (&program->user, error))
+    return FALSE;
+  if (program->comes_late)
+    {
+      g_idle_add (start_later, program);
+      while (strstr (thing_log (), "starts") == NULL)
+        belay_yield (NULL);
+    }
+  return TRUE;
+}
+
+static void
+test_end_of_program (void)
+{
+  const struct { gint64 idle_ms; gboolean comes_late; const char *log; } cases[] = {
+    { -1, FALSE, "+r x -r r." }, { 3600000, FALSE, "+r x -r r." }, { -1, TRUE, "+r x starts -r r. +r late -r r." },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
+    {
+      Manner manner = { .close_ms = 5 };
+      g_autoptr (BelayShared) shared = belay_shared_new (open_thing, &manner, NULL);
+      Program program = { { shared, 0, "x" }, cases[i].idle_ms, cases[i].comes_late };
+
+      g_assert_cmpint (belay_run (use_and_end, &program), ==, 0);
+      assert_log (cases[i].log);
+      g_assert_false (belay_shared_is_open (shared));
+    }
 }
 
 static gboolean
@@ -766,6 +881,7 @@ main (int argc, char **argv)
   thing_add_single_test ("/shared/L11-L36-close", test_close);
   thing_add_single_test ("/shared/L36-closed-while-it-opens", test_close_while_opening);
   thing_add_single_test ("/shared/L11-a-close-that-fails", test_close_failed);
+  thing_add_test ("/shared/L11-a-close-that-fails-when-its-wait-was-over", test_close_failed_later);
   thing_add_test ("/shared/L9-a-close-that-fails-unseen", test_close_failed_unseen);
   thing_add_test ("/shared/L36-not-closed-under-its-users", test_close_bounded);
   thing_add_test ("/shared/L1-last-reference", test_last_reference);
@@ -776,5 +892,7 @@ main (int argc, char **argv)
   thing_add_single_test ("/shared/L32-interrupted-everywhere", test_everywhere);
   thing_add_single_test ("/shared/threads", test_threads);
   thing_add_single_test ("/shared/L15-home-ends", test_home_ends);
+  thing_add_plain_test ("/shared/L15-home-gone", test_home_gone);
+  thing_add_plain_test ("/shared/L50-idle-at-the-end-of-the-program", test_end_of_program);
   return g_test_run ();
 }

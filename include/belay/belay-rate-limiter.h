@@ -13,6 +13,10 @@ G_BEGIN_DECLS
  * A token bucket: tokens come at a steady rate, up to a burst, and who wants to do something takes some first. First come,
  * first served, and nobody overtakes. It is full at first. Exact: what comes in a year is the rate times the year.
  * Thread-safe, across loops.
+ *
+ * In any stretch of time no more is taken than what comes in it, and a burst; and a second burst, where a main loop was late: what
+ * comes between the instant at which somebody could have been served and the one at which he is, is not lost. Time passes for
+ * those who wait by the main loop of one of them.
  */
 #define BELAY_TYPE_RATE_LIMITER (belay_rate_limiter_get_type ())
 
@@ -20,7 +24,8 @@ BELAY_AVAILABLE_IN_1_0 GType             belay_rate_limiter_get_type (void) G_GN
 
 /**
  * belay_rate_limiter_new:
- * @per_second: how many tokens come in a second, up to 1e9; `100 / 60.0` is a hundred in a minute; 0 is none
+ * @per_second: how many tokens come in a second, up to 1e9; `100 / 60.0` is a hundred in a minute; 0 is none. A burst comes in
+ *   36,000 years at the slowest
  * @burst: how many there are at most, 1 or more
  *
  * Makes a limiter. Futures of it wait on the caller's thread-default main context, fibers on their own.

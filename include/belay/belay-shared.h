@@ -17,7 +17,9 @@ G_BEGIN_DECLS
  * fiber of its own. Who uses it from elsewhere has its pointer only; whether it can be used there is the resource's affair.
  *
  * When the last reference is dropped, and the last use has left, what is open is closed. To wait for that, and to hear how it
- * went, there is belay_shared_close().
+ * went, there is belay_shared_close(). What nobody uses any more is closed at the end of the program, too, by belay_run() and
+ * belay_drain(), and when the #BelayLoop that is its home is closed, however long it was to stay open. In a forked child it
+ * cannot be used.
  */
 #define BELAY_TYPE_SHARED (belay_shared_get_type ())
 
@@ -44,7 +46,7 @@ BELAY_AVAILABLE_IN_1_0 BelayShared *belay_shared_new      (BelayValueFunc open, 
 BELAY_AVAILABLE_IN_1_0 BelayShared *belay_shared_ref      (BelayShared *shared);
 BELAY_AVAILABLE_IN_1_0 void         belay_shared_unref    (BelayShared *shared);
 
-/* How long it stays open when nobody uses it; 0, as at first: it is closed at once; negative: for ever. Threads: any. */
+/* How long it stays open when nobody uses it; 0, as at first: it is closed at once; negative: to the end. Threads: any. */
 BELAY_AVAILABLE_IN_1_0 void         belay_shared_set_idle_timeout (BelayShared *shared, gint64 milliseconds);
 
 /**

@@ -7,12 +7,16 @@
  * until nothing is left or the time is up. What is left then is told on stderr, item by item with its site, and *cut off*:
  * fibers are cancelled, releases forced, what had not begun is abandoned. That has a moment more, GRACE, to happen.
  *
+ * What the library keeps open though nobody uses it, an idle BelayShared, is closed at the beginning, and again whenever nothing else
+ * is left: what was pending may have used it.
+ *
  * Invariants
  *   1. One drain at a time, on the thread that iterates the default context, outside of fibers.
  *   2. Its bound is real time, whatever the clock of fibers is, and whatever else is ready in that context.
  */
 #include "app/drain.h"
 #include "scope/scope-private.h"
+#include "sync/shared.h"
 
 #include <stdio.h>
 
@@ -30,7 +34,7 @@ on_limit (gpointer data)
 static gboolean
 is_drained (BelayContext *context)
 {
-  return belay_get_n_pending () == 0 && !belay_context_has_items (context);
+  return belay_get_n_pending () == 0 && !belay_context_has_items (context) && !belay_shared_close_idle (NULL);
 }
 
 /* TRUE when nothing is left. @microseconds < 0: without a bound. */
@@ -39,6 +43,7 @@ turn_until_drained (BelayContext *context, gint64 microseconds)
 {
   gboolean timed_out = microseconds == 0;
 
+  belay_shared_close_idle (NULL);
   if (microseconds != 0)
     {
       limit = g_timeout_source_new (0);

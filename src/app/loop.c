@@ -13,6 +13,7 @@
  * ends by itself, and takes the record with it; until then they are pending, and the drain waits for them.
  */
 #include "scope/scope-private.h"
+#include "sync/shared.h"
 
 #define THREAD_DONE 1 /* the thread touches the record no more */
 #define UNJOINED    2 /* nobody joins it */
@@ -89,8 +90,9 @@ loop_main (gpointer data)
 
   g_main_context_push_thread_default (self->main_context);
   g_main_loop_run (self->main_loop);
-  /* Releases that were scheduled here, and notices that may hold the last reference of something: nobody else runs them. */
-  while (belay_context_has_detached (self->context) || belay_context_has_items (self->context))
+  /* Releases that were scheduled here, and notices that may hold the last reference of something: nobody else runs them. And what is
+   * kept open here for whoever may come to use it. */
+  while (belay_shared_close_idle (self->context) || belay_context_has_detached (self->context) || belay_context_has_items (self->context))
     g_main_context_iteration (self->main_context, TRUE);
   g_main_context_pop_thread_default (self->main_context);
   belay_promise_resolve (self->ended);

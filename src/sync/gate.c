@@ -10,6 +10,8 @@
  *   1. While it is OPEN or CLOSED nobody stands in line.
  *   2. `state` changes under `lock`. It is read without by those who need not wait: what they read was so a moment ago.
  *   3. CLOSED goes before OPEN: nobody passes a closed gate.
+ *   4. Whoever opens it touches it no more when it has left the lock. The last reference takes the lock, too (belay_lines_end).
+ *      So who has passed may free it, though who opened it, from another thread, has no reference of its own.
  */
 #include "sync/gate.h"
 

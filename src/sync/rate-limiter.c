@@ -60,8 +60,13 @@ set_fraction (BelayRateLimiter *self, double per_second)
 
   for (guint i = 0; i < 64; i++)
     {
-      double whole = (double) (gint64) v, g = whole * gain + gain_before, u = whole * unit + unit_before;
+      double whole, g, u;
 
+      if (v > max) /* and so would one of the two be; and it may be too large for what follows */
+        break;
+      whole = (double) (gint64) v;
+      g = whole * gain + gain_before;
+      u = whole * unit + unit_before;
       if (g > max || u > max)
         break;
       gain_before = gain;

@@ -17,7 +17,7 @@ belay_use_get (BelayUse *use)
   BelayShared *self = (BelayShared *) use;
 
   g_return_val_if_fail (use != NULL && self->use.klass == &belay_use_class, NULL);
-  return self->resource; /* invariant 3 */
+  return G_UNLIKELY (belay_forked ()) ? NULL : self->resource; /* invariant 3 */
 }
 
 static void
@@ -123,7 +123,7 @@ belay_shared_try_use (BelayShared *self)
 {
   g_return_val_if_fail (self != NULL, NULL);
 
-  if (use_or_append (self, NULL, NULL) != GOT)
+  if (G_UNLIKELY (belay_forked ()) || use_or_append (self, NULL, NULL) != GOT)
     return NULL;
   belay_leaks_hold (self, NULL);
   return (BelayUse *) self;
@@ -315,6 +315,8 @@ belay_shared_close_async (BelayShared *self)
 
   g_return_val_if_fail (self != NULL, NULL);
 
+  if (G_UNLIKELY (belay_forked ()))
+    return belay_fiber_refuse ();
   turn = belay_async_turn_new (self, &self->lock, &close_async_class, &future);
   outcome = close_or_append (self, NULL, turn);
   if (outcome != BELAY_TURN_WAITS)

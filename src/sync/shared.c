@@ -11,6 +11,9 @@
  * The opening belongs to the shared. When the last who waits for it has left it is GIVEN UP, that is cancelled; who comes
  * after that stands in line, and if it ends as cancelled gets a new one. What an opening gave that nobody waits for is closed.
  *
+ * It is the library that keeps open what nobody uses. So it closes it also when the home's loop comes to its end, or the program
+ * does (belay_shared_close_idle): all there are stand in a list for that.
+ *
  * Invariants
  *   1. It is OPENING or CLOSING exactly while `task` is set, which is started when the lock has been left.
  *   2. Nobody stands in `line` but while it is OPENING or CLOSING, and nobody once it is `ended`.
@@ -18,7 +21,8 @@
  *   4. OPEN with no user: the resource has been idle since `idle_since`; it is not `ended`; and the timer is queued or armed for
  *      the end of that, or earlier, if it has one.
  *   5. `refs` are the program's; all of them together, a task, and the timer have one of `holds` each, which keep the memory.
- *   6. Everything is under `lock` but the two counts, what never changes, and the timer itself, which is the home thread's.
+ *   6. Everything is under `lock` but the two counts, what never changes, the timer itself, which is the home thread's, and the list
+ *      of all, which has a lock of its own. One is in it as long as it has its memory.
  */
 #include "sync/shared.h"
 
@@ -43,11 +47,22 @@ describe (BelayLine *line, GString *text)
                           state == BELAY_SHARED_CLOSING ? "closed" : "opened");
 }
 
+static GMutex all_lock;
+static BelayShared *all;
+
 static void
 drop_hold (BelayShared *self)
 {
   if (atomic_fetch_sub_explicit (&self->holds, 1, memory_order_acq_rel) != 1)
     return;
+  g_mutex_lock (&all_lock);
+  if (self->next != NULL)
+    self->next->prev = self->prev;
+  if (self->prev != NULL)
+    self->prev->next = self->next;
+  else
+    all = self->next;
+  g_mutex_unlock (&all_lock);
   if (self->destroy != NULL)
     self->destroy (self->data);
   if (self->failure != NULL)
@@ -60,6 +75,18 @@ static void
 add_hold (BelayShared *self)
 {
   atomic_fetch_add_explicit (&self->holds, 1, memory_order_relaxed);
+}
+
+/* The same for one that is in the list of all, and may be about to leave it. */
+static gboolean
+try_add_hold (BelayShared *self)
+{
+  int holds = atomic_load_explicit (&self->holds, memory_order_relaxed);
+
+  while (holds > 0)
+    if (atomic_compare_exchange_weak_explicit (&self->holds, &holds, holds + 1, memory_order_relaxed, memory_order_relaxed))
+      return TRUE;
+  return FALSE;
 }
 
 /* --- the timer; under the lock --- */
@@ -183,6 +210,40 @@ see_to_idle (BelayShared *self, gboolean was_queued)
     drop_hold (self);
 }
 
+gboolean
+belay_shared_close_idle (BelayContext *home)
+{
+  g_autoptr (GPtrArray) found = NULL;
+  gboolean any = FALSE;
+
+  g_mutex_lock (&all_lock);
+  for (BelayShared *shared = all; shared != NULL; shared = shared->next)
+    if ((home == NULL || shared->home == home) && try_add_hold (shared))
+      {
+        if (found == NULL)
+          found = g_ptr_array_new ();
+        g_ptr_array_add (found, shared);
+      }
+  g_mutex_unlock (&all_lock);
+
+  for (guint i = 0; found != NULL && i < found->len; i++)
+    {
+      BelayShared *self = found->pdata[i];
+      BelaySharedAfter after = { NULL };
+
+      belay_spin_lock (&self->lock);
+      if (self->state == BELAY_SHARED_OPEN && self->users == 0)
+        {
+          belay_shared_begin (self, BELAY_SHARED_CLOSING, &after);
+          belay_shared_look (self, &after);
+          any = TRUE;
+        }
+      belay_shared_unlock (self, &after);
+      drop_hold (self);
+    }
+  return any;
+}
+
 static void
 on_item (BelayItem *item)
 {
@@ -302,7 +363,7 @@ on_closed (BelayWaiter *waiter)
   future = take_task (self);
   failed = belay_future_status (future) == BELAY_STATE_REJECTED;
   told = failed && !belay_line_is_empty (&self->closers);
-  if (told)
+  if (failed && self->ended)
     self->failure = belay_future_ref (future);
   become_empty (self, &after);
   belay_shared_unlock (self, &after);
@@ -337,6 +398,12 @@ belay_shared_new_at (BelayValueFunc open, gpointer data, GDestroyNotify destroy,
   belay_line_init (&self->closers, &closers_class);
   self->item.run = on_item;
   self->timer.fire = on_timer;
+  g_mutex_lock (&all_lock);
+  self->next = all;
+  if (all != NULL)
+    all->prev = self;
+  all = self;
+  g_mutex_unlock (&all_lock);
   return self;
 }
 
@@ -361,7 +428,7 @@ belay_shared_unref (BelayShared *self)
   BelaySharedAfter after = { NULL };
 
   g_return_if_fail (self != NULL);
-  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
+  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1 || belay_forked ())
     return;
   lines[0] = &self->line;
   lines[1] = &self->closers;
@@ -379,6 +446,8 @@ belay_shared_set_idle_timeout (BelayShared *self, gint64 milliseconds)
   BelaySharedAfter after = { NULL };
 
   g_return_if_fail (self != NULL);
+  if (belay_forked ())
+    return;
 
   belay_spin_lock (&self->lock);
   self->idle = milliseconds < 0 ? G_MAXINT64 : MIN (milliseconds, G_MAXINT64 / 4000) * 1000;

@@ -28,6 +28,7 @@ struct _BelayShared
   BelayValueFunc open;
   gpointer       data;
   GDestroyNotify destroy;
+  BelayShared   *prev, *next; /* of all there are */
 
   atomic_flag    lock;
   guint8         state;
@@ -60,3 +61,9 @@ void belay_shared_look     (BelayShared *shared, BelaySharedAfter *after);
 /* It is wanted no more. */
 void belay_shared_end      (BelayShared *shared, BelaySharedAfter *after);
 void belay_shared_unlock   (BelayShared *shared, BelaySharedAfter *after);
+
+/*
+ * At the end of a home, and of the program (NULL: of all homes): what is open, and idle, is closed, for however long it was to stay.
+ * TRUE: something was, and is pending.
+ */
+gboolean belay_shared_close_idle (BelayContext *home);
