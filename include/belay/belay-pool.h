@@ -223,7 +223,11 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_pool_open (const BelayPoolOptions *opt
  * Returns: (transfer full) (nullable): the lease. It keeps the pool alive.
  */
 BELAY_AVAILABLE_IN_1_0 BelayLease  *belay_pool_acquire           (BelayPool *pool, GError **error) BELAY_USE_RESULT;
-/* The same for one that was made for a key, a host say. Where there may be no more, an idle one of another key gives way. */
+/*
+ * The same for one that was made for a key, a host say. Where there may be no more, an idle one of another key gives way. One
+ * that is returned goes to the first who waits for its key, also before somebody who has waited for another key for longer; but
+ * who was passed over eight times is next.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayLease  *belay_pool_acquire_key       (BelayPool *pool, const char *key,
                                                                   GError **error) BELAY_USE_RESULT;
 /* The same without waiting; NULL when none is idle that can be lent at once. Threads: any. */
