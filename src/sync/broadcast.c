@@ -34,7 +34,7 @@ struct _BelayBroadcast
   guint          n_subscriptions;
   guint64        end;     /* the place of the item to come */
   GQueue         awaited; /* subscriptions */
-  BelayCell     *window[];
+  BelayCell    **window;
 };
 
 /* All but `refs`: the broadcast's lock. */
@@ -66,13 +66,14 @@ belay_broadcast_new (guint capacity, GBoxedCopyFunc copy_item, GDestroyNotify fr
 
   g_return_val_if_fail (capacity > 0 && (copy_item != NULL || free_item == NULL), NULL);
 
-  self = g_malloc0 (sizeof *self + capacity * sizeof *self->window);
+  self = g_new0 (BelayBroadcast, 1);
   atomic_init (&self->refs, 1);
   self->capacity = capacity;
   self->copy_item = copy_item;
   self->free_item = free_item;
   atomic_flag_clear (&self->lock);
   g_queue_init (&self->awaited);
+  self->window = g_new0 (BelayCell *, capacity);
   return self;
 }
 
@@ -94,6 +95,7 @@ belay_broadcast_unref (BelayBroadcast *self)
     return;
   for (guint i = 0; i < self->capacity; i++)
     belay_cell_unref (self->window[i], self->free_item);
+  g_free (self->window);
   g_free (self);
 }
 

@@ -48,7 +48,7 @@ gboolean     belay_passage_end   (BelayPassage *self, gpointer owner, BelayLine 
 /* Does nothing where it is in that state, or beyond it. */
 void         belay_passage_close (BelayPassage *self, BelayPassageState state);
 
-/* @function is the public one's name, for what is reported. --- by fibers --- */
+/* In all that follows @function is the public one's name, for what is reported. --- by fibers --- */
 gboolean     belay_passage_give  (BelayPassage *self, gpointer *item, gint64 priority, const char *function, const char *site,
                                   GError **error);
 /* FALSE without an error: it is closed, and empty. */
