@@ -932,6 +932,11 @@ end_busy (Model *self, BelayScope *scope)
   for (guint i = 0; i < N_USERS; i++)
     look (&self->users[i]);
   MUST (count_users (self, USER_WAITS) == 0, "somebody waits for a closed pool");
+  for (guint i = 0; i < N_USERS; i++)
+    if (self->users[i].state == USER_FREE)
+      acquire (&self->users[i], i, 0);
+  wait (1);
+  MUST (count_users (self, USER_WAITS) == 0, "who comes to a closed pool waits");
   return_all (self);
   wait (2000);
 }
