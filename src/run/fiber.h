@@ -84,7 +84,6 @@ struct _BelayStack
   guint8       wait_kind;       /* what it waits for, or did the last time: this, `wait_object`, and at which line */
   gpointer     scope;           /* the fiber's own BelayScope, made when it is needed */
   BelayContext *context;
-  BelayOwned  *owned;           /* the locks that it has, newest first; see owned.h */
   BelayLimit   root;            /* as new while no fiber has the stack */
   BelayWaiter  waiter;
   BelayTimer   timer;
@@ -98,6 +97,7 @@ struct _BelayStack
   gsize        size;            /* from there up, this included */
   guint        valgrind_id;
   BelayHeld   *attached;        /* to failures that the fiber was told of, newest first */
+  BelayOwned  *owned;           /* the locks that it has, newest first; see owned.h */
 };
 
 #define BELAY_WARM_STACKS 16384 /* kept for the next fibers: 64 MiB */

@@ -14,8 +14,7 @@
  * Invariants
  *   1. All is guarded by the lock's `spin`, so a turn is in one of the two lines, or served.
  *   2. `need` of a turn says why it is in the lock's line; it is set when it is moved there.
- *   3. A lock knows its conditions; a condition has a reference to its lock. lock->notified is compared with those, never
- *      followed.
+ *   3. A lock knows its conditions; a condition has a reference to its lock.
  */
 #include "sync/lock-private.h"
 
@@ -303,36 +302,20 @@ belay_condition_wait_for_at (BelayCondition *self, BelayLockGuard **held, BelayP
 
 /* Nobody wants the notification that came: to the next. */
 static void
-pass_notification (BelayLock *lock, BelayCondition *self)
+pass_notification (BelayCondition *self)
 {
+  BelayLock *lock = self->lock;
   BelayTurn *served = NULL;
 
   belay_spin_lock (&lock->spin);
-  for (BelayCondition *condition = lock->conditions; condition != NULL; condition = condition->next)
-    if (condition == self && !belay_line_is_empty (&self->line))
-      {
-        move_first (self, BELAY_WANTS_NOTIFIED);
-        if ((lock->state & BELAY_LOCK_HELD) == 0)
-          belay_lock_pass_on (lock, &served);
-      }
+  if (!belay_line_is_empty (&self->line))
+    {
+      move_first (self, BELAY_WANTS_NOTIFIED);
+      if ((lock->state & BELAY_LOCK_HELD) == 0)
+        belay_lock_pass_on (lock, &served);
+    }
   belay_spin_unlock (&lock->spin);
   belay_turns_wake (served);
-}
-
-/* A guard that nobody took out of its future. */
-static void
-drop_notified (gpointer guard)
-{
-  BelayLock *lock = guard;
-  BelayCondition *notified;
-
-  if (belay_forked ())
-    return;
-  belay_spin_lock (&lock->spin);
-  notified = lock->notified;
-  belay_spin_unlock (&lock->spin);
-  pass_notification (lock, notified);
-  belay_resource_drop (guard);
 }
 
 static gpointer
@@ -356,7 +339,8 @@ async_answer (BelayAsyncTurn *turn)
   switch (turn->turn.outcome)
     {
     case BELAY_TURN_SERVED:
-      belay_promise_resolve_pointer (turn->promise, self->lock, drop_notified);
+      turn->turn.item = self->lock;
+      belay_async_turn_lend (turn);
       return;
     case TURN_REFUSED:
       error = g_steal_pointer (&turn->turn.item);
@@ -373,13 +357,21 @@ async_answer (BelayAsyncTurn *turn)
 static void
 async_left (BelayAsyncTurn *turn)
 {
-  BelayCondition *self = turn->owner;
-
   if (turn->turn.need == BELAY_WANTS_NOTIFIED)
-    pass_notification (self->lock, self);
+    pass_notification (turn->owner);
 }
 
-static const BelayAsyncClass async_class = { async_ref, async_unref, async_answer, async_left };
+/* The guard that nobody took out of the future. */
+static void
+async_back (BelayAsyncTurn *turn, gpointer guard)
+{
+  if (belay_forked ())
+    return;
+  pass_notification (turn->owner);
+  belay_resource_drop (guard);
+}
+
+static const BelayAsyncClass async_class = { async_ref, async_unref, async_answer, async_left, async_back };
 
 BelayFuture *
 belay_condition_wait_async (BelayCondition *self, BelayLockGuard **held)

@@ -24,7 +24,6 @@ struct _BelayLock
   BelayLine       line;
   BelayOwned      owned;
   BelayCondition *conditions; /* of this lock */
-  BelayCondition *notified;   /* whose notification came with the guard that is in a future */
 };
 
 struct _BelayCondition

@@ -140,20 +140,11 @@ belay_lock_fail (BelayLock *self, int outcome, GError **error)
 
 /* --- giving it back --- */
 
-/* By itself, lest a compiler think of it for the turn of a fiber, which is less. */
-static G_GNUC_NO_INLINE gpointer
-owner_of (BelayTurn *turn)
-{
-  return ((BelayAsyncTurn *) turn)->owner;
-}
-
 static inline void
 grant (BelayLock *self, BelayTurn *turn)
 {
   self->state |= BELAY_LOCK_HELD;
   belay_owned_set (&self->owned, turn->fiber, turn->item);
-  if (turn->fiber == NULL && turn->need == BELAY_WANTS_NOTIFIED)
-    self->notified = owner_of (turn);
 }
 
 void
