@@ -981,6 +981,34 @@ test_everywhere (gpointer data, GError **error)
 
 /* --- real threads --- */
 
+static gpointer
+send_there (gpointer channel)
+{
+  Item *item = item_new (1);
+
+  g_assert_true (belay_channel_try_send (channel, &item, NULL));
+  return NULL;
+}
+
+/* Served from another thread when it is interrupted already, but has not run yet: it has the item. */
+static gboolean
+test_served_from_another_thread (gpointer data, GError **error)
+{
+  g_autoptr (BelayChannel) channel = belay_channel_new (0, item_free);
+  Part part = { channel, 0, 0, NULL };
+  BelayScope *scope = belay_scope_new ();
+
+  begin_count ();
+  g_assert_true (belay_scope_spawn (scope, receive_directly, &part, NULL));
+  g_assert_true (belay_sleep (1, error)); /* it waits */
+  belay_scope_cancel (scope, "interrupted");
+  g_thread_join (g_thread_new ("sender", send_there, channel));
+  belay_scope_close (&scope, NULL);
+  g_assert_cmpint (sum_received, ==, 1);
+  assert_none_lost ();
+  return TRUE;
+}
+
 #define EACH 2000
 
 static gboolean
@@ -1118,6 +1146,7 @@ main (int argc, char **argv)
   thing_add_test ("/channel/send-refused", test_refused);
   belay_test_explore ("/channel/L32-market", test_market);
   thing_add_single_test ("/channel/L32-cancelled-everywhere", test_everywhere);
+  thing_add_single_test ("/channel/L32-served-from-another-thread-when-interrupted", test_served_from_another_thread);
   thing_add_single_test ("/channel/L32-threads", test_threads);
   return g_test_run ();
 }

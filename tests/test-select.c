@@ -333,6 +333,32 @@ test_fair_ground (gpointer data, GError **error)
 
 /* --- real threads --- */
 
+static gpointer
+send_there (gpointer channel)
+{
+  put (channel, 5);
+  return NULL;
+}
+
+/* Served from another thread when it is interrupted already, but has not run yet: it has what it was given. */
+static gboolean
+test_served_from_another_thread (gpointer data, GError **error)
+{
+  g_autoptr (BelayChannel) a = belay_channel_new (0, NULL);
+  g_autoptr (BelayChannel) b = belay_channel_new (0, NULL);
+  Chooser chooser = { a, b, "x" };
+  BelayScope *scope = belay_scope_new ();
+
+  g_assert_true (belay_scope_spawn (scope, choose, &chooser, NULL));
+  g_assert_true (belay_sleep (1, error)); /* it waits */
+  belay_scope_cancel (scope, "interrupted");
+  g_thread_join (g_thread_new ("sender", send_there, b));
+  belay_scope_close (&scope, NULL);
+  assert_log ("x:1=5");
+  g_assert_cmpuint (belay_channel_get_n_receiving (a), ==, 0);
+  return TRUE;
+}
+
 #define EACH 3000
 
 typedef struct
@@ -428,6 +454,7 @@ main (int argc, char **argv)
   thing_add_test ("/select/L34-misuse", test_misuse);
   thing_add_plain_test ("/select/outside-of-fibers", test_outside);
   belay_test_explore ("/select/L32-fair-ground", test_fair_ground);
+  thing_add_single_test ("/select/L32-served-from-another-thread-when-interrupted", test_served_from_another_thread);
   thing_add_single_test ("/select/L32-threads", test_threads);
   return g_test_run ();
 }

@@ -165,8 +165,8 @@ struct _BelaySelectCase
  * @n_cases: how many there are
  * @error: return location for a #GError
  *
- * Sends or receives, whichever can be done first, and that alone. Where several can be done, one of them, each as likely as the others.
- * A closed channel counts as one that can: then the case is @closed. Set its channel to %NULL to wait for the others.
+ * Sends or receives, whichever can be done first, and that alone. Where several can be done it is one of them by lot, so that none is
+ * put off for ever. A closed channel counts as one that can: then the case is @closed. Set its channel to %NULL to wait for the others.
  *
  * |[<!-- language="C" -->
  * BelaySelectCase cases[] = {

@@ -46,7 +46,7 @@ typedef gint64 (*BelayPriorityFunc) (gconstpointer item, gpointer data);
 
 /**
  * belay_queue_new:
- * @capacity: how many items it holds; G_MAXUINT for any number
+ * @capacity: how many items it holds, %G_MAXUINT for any number; 0: none, each put waits until somebody gets
  * @free_item: (nullable): for items that nobody got; belay_resource_drop() for resources
  *
  * A queue: what was put first is got first. When it is full, whoever puts more waits.
@@ -56,7 +56,7 @@ BELAY_AVAILABLE_IN_1_0 BelayQueue *belay_queue_new          (guint capacity, GDe
 BELAY_AVAILABLE_IN_1_0 BelayQueue *belay_queue_new_lifo     (guint capacity, GDestroyNotify free_item) BELAY_USE_RESULT;
 /**
  * belay_queue_new_priority:
- * @capacity: how many items it holds; G_MAXUINT for any number
+ * @capacity: how many items it holds, %G_MAXUINT for any number
  * @get_priority: tells an item's priority
  * @data: handed to @get_priority
  * @destroy: (nullable): frees @data with the queue

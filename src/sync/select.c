@@ -26,7 +26,9 @@ typedef struct
   guint            n_passages;
 } Select;
 
+/* Says what is waited for; nobody ever stands in it. */
 static const BelayLineClass line_class = { "the first of several sends and receives", NULL };
+static BelayLine line = { &line_class, NULL, NULL, 0 };
 
 static void
 lock_all (Select *self)
@@ -187,11 +189,9 @@ do_or_wait (Select *self, BelayTurn *turns, BelayFiber *fiber, const char *site)
 {
   BelayTurn *served = NULL, *mine;
   BelayChoice choice;
-  BelayLine line; /* says what is waited for */
   int index;
 
   atomic_init (&choice.claimed, NULL);
-  belay_line_init (&line, &line_class);
   belay_turn_init (&turns[0], fiber);
   belay_turn_prepare (&turns[0], &line, site);
   lock_all (self);
