@@ -1046,9 +1046,8 @@ run_child (guint seed, guint count, const char *ops, gboolean verbosely)
   const char *command[] = { program, NULL };
   g_auto (GStrv) environment = g_get_environ ();
   g_autofree char *seed_text = g_strdup_printf ("%u", seed), *count_text = g_strdup_printf ("%u", count);
-  g_autofree char *errors = NULL;
+  g_autofree char *output = NULL, *errors = NULL;
   g_autoptr (GError) error = NULL;
-  char *output = NULL;
   int status;
 
   environment = g_environ_setenv (environment, "BELAY_MODEL_SEED", seed_text, TRUE);
@@ -1060,10 +1059,7 @@ run_child (guint seed, guint count, const char *ops, gboolean verbosely)
   g_spawn_sync (NULL, (char **) command, environment, G_SPAWN_DEFAULT, NULL, NULL, &output, &errors, &status, &error);
   g_assert_no_error (error);
   if (g_spawn_check_wait_status (status, NULL))
-    {
-      g_free (output);
-      return NULL;
-    }
+    return NULL;
   return g_strconcat (output, "# ", errors, NULL);
 }
 
