@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A pool of something slow and fragile: 50 pages go through 5 printers. A printer takes long to warm up, and every ninth sheet of
- * the pile is creased: it jams the printer that it is fed to, for good, and another comes for that. The fibers that print know nothing of
- * printers: each takes one, says so if it is broken, and gives it back by leaving its block. At the end, what the pool did.
+ * A pool of something slow and fragile: 50 pages go through 5 printers. A printer takes long to warm up, and every ninth
+ * sheet of the pile is creased: it jams the printer that it is fed to, for good, and another comes for that. The fibers
+ * that print know nothing of printers: each takes one, says so if it is broken, and gives it back by leaving its block.
+ * At the end, what the pool did.
  */
 #include <belay/belay.h>
 

@@ -228,11 +228,69 @@ test_left_elsewhere (gpointer data, GError **error)
   return belay_close (&pool, error);
 }
 
+/* By force, while it is used everywhere: what was lent is freed when it is left, all of it once. */
+static gboolean
+use_until_closed (gpointer data, GError **error)
+{
+  for (;;)
+    {
+      g_autoptr (GError) failure = NULL;
+      belay_auto (BelayLease) lease = belay_pool_acquire (data, &failure);
+
+      if (g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_CLOSED))
+        return TRUE;
+      if (lease != NULL && !belay_yield (error))
+        return FALSE;
+    }
+}
+
+static void
+abandon_box (gpointer box, gpointer data)
+{
+}
+
+static gboolean
+test_abandoned (gpointer data, GError **error)
+{
+  for (int i = 0; i < (test_is_watched () ? 5 : 50); i++)
+    {
+      Shop shop = { 0 };
+      BelayPool *pool = belay_pool_new (&(BelayPoolOptions) { BOXES, .abandon = abandon_box, .max = MAX_BOXES }, &shop);
+      BelayLoop *loops[N_LOOPS];
+      BelayFuture *all[N_LOOPS * N_FIBERS];
+      BelayPoolStats stats;
+
+      for (guint l = 0; l < N_LOOPS; l++)
+        loops[l] = belay_loop_new ("users");
+      for (guint f = 0; f < G_N_ELEMENTS (all); f++)
+        all[f] = belay_loop_spawn (loops[f % N_LOOPS], use_until_closed, pool, NULL);
+      if (!belay_sleep (i % 5, error))
+        return FALSE;
+      belay_pool_abandon (pool);
+      if (!belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error))
+        return FALSE;
+      do
+        {
+          if (!belay_sleep (1, error))
+            return FALSE;
+          belay_pool_get_stats (pool, &stats);
+        }
+      while (stats.idle + stats.used + stats.opening + stats.closing + stats.waiting > 0);
+      belay_pool_unref (pool);
+      g_assert_cmpint (g_atomic_int_get (&shop.n_live), ==, 0);
+      for (guint l = 0; l < N_LOOPS; l++)
+        if (!belay_close (&loops[l], error))
+          return FALSE;
+    }
+  return TRUE;
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   test_add_fiber ("/pool/L37-conserved-across-threads", test_everybody);
+  test_add_fiber ("/pool/L42-abandoned-across-threads", test_abandoned);
   test_add_fiber ("/pool/left-on-another-thread", test_left_elsewhere);
   return g_test_run ();
 }

@@ -50,7 +50,10 @@ BELAY_AVAILABLE_IN_1_0 void       belay_lock_unref    (BelayLock *lock);
 BELAY_AVAILABLE_IN_1_0 BelayLockGuard *belay_lock_acquire       (BelayLock *lock, GError **error) BELAY_USE_RESULT;
 /* The same without waiting; NULL when another has it, and when it is closed or broken. Threads: any. */
 BELAY_AVAILABLE_IN_1_0 BelayLockGuard *belay_lock_try_acquire   (BelayLock *lock) BELAY_USE_RESULT;
-/* The same as a future of the guard, for callback code and plain threads. The guard is nobody's. */
+/*
+ * The same as a future of the guard, for callback code and plain threads. The guard is nobody's: a fiber that has the lock and awaits
+ * such a future waits for itself, unnoticed.
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture    *belay_lock_acquire_async (BelayLock *lock) BELAY_USE_RESULT;
 
 /**

@@ -2,12 +2,12 @@
 /*
  * Acquiring: at once where something is idle and nobody waits, else by a turn in the group's line.
  *
- * Who waits has no timer of its own: the pool's looks at the first of each line, since all have the same time. What bounds
- * the fiber interrupts it as it does in any other wait.
+ * Who waits has no timer of its own: the pool's looks at the first of each line, since all have the same time. What
+ * bounds the fiber interrupts it as it does in any other wait.
  *
- * A fiber that waits marks what it holds as *blocked*. When all that counts is lent, and all of that is blocked, nothing can ever come
- * back: the fiber whose wait would make it so fails instead. The marks are cheap and may be out of date for a moment, so they are only
- * a reason to look: each holder must stand in line, and nothing may be about to interrupt it.
+ * A fiber that waits marks what it holds as *blocked*. When all that counts is lent, and all of that is blocked, nothing
+ * can ever come back: the fiber whose wait would make it so fails instead. The marks are cheap and may be out of date for
+ * a moment, so they are only a reason to look: each holder must stand in line, and nothing may be about to interrupt it.
  */
 #include "sync/pool.h"
 

@@ -3,11 +3,12 @@
  * What time does in a pool. There is one timer, on the pool's home, for all of it: idle ones that grow too old, acquires
  * that have no more time, steps of jobs that do not end, what is held for long, the next try to fill the pool up.
  *
- * `due` is when something must be looked at, at the earliest. Whoever finds an earlier instant sets it, and then the timer, on
- * whatever thread that is: elsewhere than at home by an item in the home's queue. When it fires all is looked at, and the next instant is
- * found; what has gone in the meantime makes it fire for nothing once.
+ * `due` is when something must be looked at, at the earliest. Whoever finds an earlier instant sets it, and then the
+ * timer, on whatever thread that is: elsewhere than at home by an item in the home's queue. When it fires all is looked
+ * at, and the next instant is found; what has gone in the meantime makes it fire for nothing once.
  *
- * A step whose time is up is first left alone for a while, since its own limits end it; after that its slot counts no more.
+ * A step whose time is up is first left alone for a while, since its own limits end it; after that its slot counts no
+ * more.
  */
 #include "sync/pool.h"
 

@@ -2,12 +2,12 @@
 /*
  * The end of a pool: RUNNING, then CLOSING, then OVER; or ABANDONED, by force, from either of the first two.
  *
- * CLOSING lends nothing, destroys what is idle, cancels what is being made, and waits for what is lent. ABANDONED waits for nothing: it
- * takes the resources from who has them. What is in use is ended by force at once, but its memory stays until its lease is left:
- * the lease is *revoked*. A resource that has no forced end is destroyed when it comes back.
+ * CLOSING lends nothing, destroys what is idle, cancels what is being made, and waits for what is lent. ABANDONED waits
+ * for nothing: it takes the resources from who has them. What is in use is ended by force at once, but its memory stays
+ * until its lease is left: the lease is *revoked*. A resource that has no forced end is destroyed when it comes back.
  *
- * It is OVER when nothing counts any more; then the closers go on. What is STUCK, and jobs that come to their end, keep the
- * memory, and the end of the program waits for them.
+ * It is OVER when nothing counts any more; then the closers go on. What is STUCK, and jobs that come to their end, keep
+ * the memory, and the end of the program waits for them.
  */
 #include "sync/pool.h"
 
@@ -338,7 +338,8 @@ belay_pool_warm_up (BelayPool *self, guint n, GError **error)
       if (closed)
         failure = belay_pool_closed_error (self->name);
       else if (too_many)
-        failure = g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE, "the %s cannot hold so many: %" G_GINT64_FORMAT, self->name, turn.need);
+        failure = g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE, "the %s cannot hold so many: %" G_GINT64_FORMAT, self->name,
+                               turn.need);
       if (closed || too_many || is_there)
         break;
       if (belay_turn_wait (&turn, &self->lock))

@@ -2,10 +2,11 @@
 /*
  * Dispatch: who gets what. All of it is under the pool's lock.
  *
- * Who waits is *covered* when a resource is on its way for it: one of its group's that is being made or checked, or one that is being
- * destroyed to make room. Those on their way belong to nobody: what comes first goes to the first of the group. So
- * dispatch covers the rest, in the order in which they came, whatever their groups: by an idle one of the group, served at once or
- * checked first; by one that is made; by one of another group that gives way. Who cannot be covered waits for an event.
+ * Who waits is *covered* when a resource is on its way for it: one of its group's that is being made or checked, or one
+ * that is being destroyed to make room. Those on their way belong to nobody: what comes first goes to the first of the
+ * group. So dispatch covers the rest, in the order in which they came, whatever their groups: by an idle one of the
+ * group, served at once or checked first; by one that is made; by one of another group that gives way. Who cannot be
+ * covered waits for an event.
  *
  * Behind those who wait come those who want the pool to be warm, and its minimum.
  */

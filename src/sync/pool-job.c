@@ -2,14 +2,14 @@
 /*
  * Jobs of a pool: the fibers that call the user's functions.
  *
- * A job takes its slot through one step after another (create; validate; reset; destroy), until that is at rest: lent, idle
- * or spare. After each step it looks, under the lock, what has become of the slot meanwhile. What it makes belongs to the pool: nobody
- * waits for a job, and none is cancelled because somebody does not wait any more. The close of the pool cancels those that
- * make or check something.
+ * A job takes its slot through one step after another (create; validate; reset; destroy), until that is at rest: lent,
+ * idle or spare. After each step it looks, under the lock, what has become of the slot meanwhile. What it makes belongs
+ * to the pool: nobody waits for a job, and none is cancelled because somebody does not wait any more. The close of the
+ * pool cancels those that make or check something.
  *
- * Each step is bounded. To create and to validate are ordinary work, bounded by a time-out; reset and destroy are releases: shielded, and
- * what is spawned in them is joined. A step that does not end although its time is up leaves a STUCK slot (pool-age.c), which
- * counts no more; whatever comes of the step is then destroyed.
+ * Each step is bounded. To create and to validate are ordinary work, bounded by a time-out; reset and destroy are
+ * releases: shielded, and what is spawned in them is joined. A step that does not end although its time is up leaves a
+ * STUCK slot (pool-age.c), which counts no more; whatever comes of the step is then destroyed.
  *
  * A job that never came to run, since its home has ended or there was no stack, ends by force what it has.
  */
@@ -132,13 +132,15 @@ own_word (BelayPool *self, GError *error, gboolean late)
         g_prefix_error (&error, "making a resource of the %s took too long: ", self->name);
       return error;
     }
-  said = g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "making a resource of the %s was cancelled: %s", self->name, error->message);
+  said = g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "making a resource of the %s was cancelled: %s", self->name,
+                      error->message);
   g_error_free (error);
   return said;
 }
 
 /*
- * Under the lock: the slot is spare; who is first in the group is told, unless another is on its way for it. (transfer full)
+ * Under the lock: the slot is spare; who is first in the group is told, unless another is on its way for it. (transfer
+ * full)
  * @failure. Returns what is to be freed.
  */
 static BelayPoolFailure *
@@ -390,15 +392,16 @@ never_ran (BelayPoolJob *job)
     {
       GError *error = belay_context_is_gone (self->context)
                       ? belay_context_gone_error ()
-                      : g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "making a resource of the %s could not begin", self->name);
+                      : g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "making a resource of the %s could not begin",
+                                     self->name);
 
       end_create (slot, NULL, error);
       return;
     }
   if (state == BELAY_SLOT_STUCK && slot->resource == NULL)
     {
-      end_create (slot, NULL, g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "making a resource of the %s did not begin in time",
-                                           self->name));
+      end_create (slot, NULL, g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN,
+                                           "making a resource of the %s did not begin in time", self->name));
       return;
     }
   if (!belay_context_is_gone (self->context) && state != BELAY_SLOT_CLOSING)
@@ -411,9 +414,9 @@ never_ran (BelayPoolJob *job)
       return;
     }
   if (!belay_pool_force (self, slot->resource))
-    belay_pool_fail_destroy (self, slot->resource, g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "a resource of the %s cannot be "
-                                                               "destroyed: the main context that the pool was made on has ended",
-                                                               self->name));
+    belay_pool_fail_destroy (self, slot->resource,
+                             g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "a resource of the %s cannot be destroyed: the main "
+                                          "context that the pool was made on has ended", self->name));
   belay_pool_free_resource (self, slot->resource);
   end_slot (slot);
 }
@@ -470,7 +473,8 @@ belay_pool_cancel_jobs (BelayPool *self)
       BelayFuture *future = NULL;
 
       for (BelaySlot *slot = self->slots; slot != NULL && future == NULL; slot = slot->next_of_all)
-        if ((slot->state == BELAY_SLOT_OPENING || slot->state == BELAY_SLOT_CHECKING) && slot->job != NULL && !slot->job->cancelled)
+        if ((slot->state == BELAY_SLOT_OPENING || slot->state == BELAY_SLOT_CHECKING) && slot->job != NULL &&
+            !slot->job->cancelled)
           {
             slot->job->cancelled = TRUE;
             future = belay_future_ref (&slot->job->task->fiber.future);

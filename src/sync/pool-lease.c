@@ -3,13 +3,13 @@
  * Leases: what is done with a resource that is lent, and how it comes back.
  *
  * A lease is one of its slot's heads, whose classes differ in their place only: so a lease leads to its slot, and says
- * which of the heads it is. Only that whose turn it is, of a slot that is USED, is in force; any other has been left before.
- * (One that was left, and its slot lent again a multiple of eight times since, cannot be told. It is a mistake of the program that is then not
- * found.)
+ * which of the heads it is. Only that whose turn it is, of a slot that is USED, is in force; any other has been left
+ * before. (One that was left, and its slot lent again a multiple of eight times since, cannot be told. It is a mistake of
+ * the program that is then not found.)
  *
  * Coming back: a user who was interrupted, or whose block failed, leaves the resource in a state that nobody knows. It
- * must prove that it is sound, by reset, by validate, or both; where there is neither, it is destroyed. What is left in the
- * ordinary way is reset, where there is a reset, and else lent again at once.
+ * must prove that it is sound, by reset, by validate, or both; where there is neither, it is destroyed. What is left in
+ * the ordinary way is reset, where there is a reset, and else lent again at once.
  */
 #include "sync/pool.h"
 
@@ -17,8 +17,8 @@ static void lease_leave (gpointer lease);
 static gboolean lease_tell (gpointer lease, BelayReason reason, GError **error);
 
 #define LEASE_CLASS { BELAY_TAG_INSTANT, "BelayLease", lease_tell, NULL, lease_leave, NULL }
-const BelayPlainClass belay_lease_classes[BELAY_POOL_HEADS] = { LEASE_CLASS, LEASE_CLASS, LEASE_CLASS, LEASE_CLASS, LEASE_CLASS,
-                                                                LEASE_CLASS, LEASE_CLASS, LEASE_CLASS };
+const BelayPlainClass belay_lease_classes[BELAY_POOL_HEADS] = { LEASE_CLASS, LEASE_CLASS, LEASE_CLASS, LEASE_CLASS,
+                                                                LEASE_CLASS, LEASE_CLASS, LEASE_CLASS, LEASE_CLASS };
 
 static inline BelaySlot *
 slot_of (gpointer lease, guint *ret_head)

@@ -2,8 +2,8 @@
 /*
  * Pools: their memory, their options, their groups, and what is changed about all of a pool at once.
  *
- * The words, states and invariants are in pool.h. The other files: pool-slot.c, what becomes of a slot; pool-dispatch.c, who
- * gets what; pool-acquire.c and pool-lease.c, what users do; pool-job.c, the fibers that call the user's functions;
+ * The words, states and invariants are in pool.h. The other files: pool-slot.c, what becomes of a slot; pool-dispatch.c,
+ * who gets what; pool-acquire.c and pool-lease.c, what users do; pool-job.c, the fibers that call the user's functions;
  * pool-age.c, what time does; pool-close.c, the end; pool-stats.c, what is told.
  *
  * The lock is the pool's. Whoever has it writes into a todo what must not be done under it, and belay_pool_unlock() does
@@ -423,7 +423,8 @@ belay_pool_group_check (BelayPoolGroup *group, BelayPoolTodo *todo)
 
   if (G_LIKELY (group == &self->own || group->n_turns > 0 || group->n_slots > 0))
     return;
-  for (BelayPoolGroup **link = &self->buckets[group->hash % BELAY_POOL_BUCKETS_OF_KEYS]; *link != NULL; link = &(*link)->next)
+  for (BelayPoolGroup **link = &self->buckets[group->hash % BELAY_POOL_BUCKETS_OF_KEYS]; *link != NULL;
+       link = &(*link)->next)
     if (*link == group)
       {
         *link = group->next;

@@ -2,11 +2,12 @@
 /*
  * Pools, inside. The functions are those of belay-pool.h; this is what they are made of.
  *
- * Words. A *slot* is a place for a resource. A *lease* is a slot that is lent, seen through one of its *heads*: the heads take
- * turns, so that a lease that was left and is used again is known from the one that is in force now. Slots live as long as
- * the pool. A *group* is what has the same key: its slots, and the line of those who wait for one. A pool without keys has its
- * *own* group alone. A *job* is a detached fiber of the pool's home that takes a slot from one resting state to the next by
- * calling the user's functions. What is to be done when the lock has been left is written down in a *todo*.
+ * Words. A *slot* is a place for a resource. A *lease* is a slot that is lent, seen through one of its *heads*: the heads
+ * take turns, so that a lease that was left and is used again is known from the one that is in force now. Slots live as
+ * long as the pool. A *group* is what has the same key: its slots, and the line of those who wait for one. A pool without
+ * keys has its *own* group alone. A *job* is a detached fiber of the pool's home that takes a slot from one resting state
+ * to the next by calling the user's functions. What is to be done when the lock has been left is written down in a
+ * *todo*.
  *
  * States of a slot, and what it counts as. The job's are those in the middle.
  *
@@ -20,14 +21,14 @@
  *   USED       used
  *
  * Invariants
- *   1. All of a pool, its groups and slots changes under `lock`, but for `options` (never), `context` and `data` (never), and a
- *      slot's resource, which is its job's or its holder's. No function of the user's is called under it, nobody is woken, and
- *      nothing is allocated.
- *   2. idle + used + opening + closing = total <= limit, but for what a smaller maximum has yet to get rid of: that is never added
- *      to.
- *   3. While somebody is in line, for each there is one of: a slot of the group's that is OPENING or CHECKING for it (`n_coming`), one of
- *      whatever group in CLOSING that will make room; or there is no room, and nothing that could give way; or the pool is
- *      suspended. Each event that may change that calls belay_pool_dispatch().
+ *   1. All of a pool, its groups and slots changes under `lock`, but for `options` (never), `context` and `data` (never),
+ *      and a slot's resource, which is its job's or its holder's. No function of the user's is called under it, nobody is
+ *      woken, and nothing is allocated.
+ *   2. idle + used + opening + closing = total <= limit, but for what a smaller maximum has yet to get rid of: that is
+ *      never added to.
+ *   3. While somebody is in line, for each there is one of: a slot of the group's that is OPENING or CHECKING for it
+ *      (`n_coming`), one of whatever group in CLOSING that will make room; or there is no room, and nothing that could
+ *      give way; or the pool is suspended. Each event that may change that calls belay_pool_dispatch().
  *   4. The memory goes when nobody has a reference (`holds`), nothing is lent (`n_used`) and nobody waits (`n_waiting`).
  */
 #pragma once
@@ -37,7 +38,7 @@
 
 #define BELAY_POOL_HEADS   8
 #define BELAY_POOL_BUCKETS_OF_KEYS 64
-#define BELAY_POOL_PASSES  8 /* who waits for another key is passed over so often, while what is returned stays with its key */
+#define BELAY_POOL_PASSES  8 /* so often is passed over who waits for another key than that of what is returned */
 
 typedef struct _BelaySlot      BelaySlot;
 typedef struct _BelayPoolGroup BelayPoolGroup;
