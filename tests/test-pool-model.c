@@ -932,6 +932,11 @@ end_busy (Model *self, BelayScope *scope)
   for (guint i = 0; i < N_USERS; i++)
     look (&self->users[i]);
   MUST (count_users (self, USER_WAITS) == 0, "somebody waits for a closed pool");
+  for (guint i = 0; i < N_USERS; i++)
+    if (self->users[i].state == USER_FREE)
+      acquire (&self->users[i], i, 0);
+  wait (1);
+  MUST (count_users (self, USER_WAITS) == 0, "who comes to a closed pool waits");
   return_all (self);
   wait (2000);
 }
@@ -1041,9 +1046,8 @@ run_child (guint seed, guint count, const char *ops, gboolean verbosely)
   const char *command[] = { program, NULL };
   g_auto (GStrv) environment = g_get_environ ();
   g_autofree char *seed_text = g_strdup_printf ("%u", seed), *count_text = g_strdup_printf ("%u", count);
-  g_autofree char *errors = NULL;
+  g_autofree char *output = NULL, *errors = NULL;
   g_autoptr (GError) error = NULL;
-  char *output = NULL;
   int status;
 
   environment = g_environ_setenv (environment, "BELAY_MODEL_SEED", seed_text, TRUE);
@@ -1055,10 +1059,7 @@ run_child (guint seed, guint count, const char *ops, gboolean verbosely)
   g_spawn_sync (NULL, (char **) command, environment, G_SPAWN_DEFAULT, NULL, NULL, &output, &errors, &status, &error);
   g_assert_no_error (error);
   if (g_spawn_check_wait_status (status, NULL))
-    {
-      g_free (output);
-      return NULL;
-    }
+    return NULL;
   return g_strconcat (output, "# ", errors, NULL);
 }
 

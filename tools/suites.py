@@ -260,7 +260,7 @@ def demo(name, everything):
 def numbers(name, everything):
     folder = build('gcc', 'gcc', [])
     return folder and meson_test(name, folder, {'BELAY_TEST_LONG': '1'}, ['-t', '20', '--verbose', '--num-processes', '1',
-                                                                          'fibers-in-numbers', 'sitesearch'])
+                                                                          'fibers-in-numbers', 'sync-for-long', 'pool-model', 'sitesearch'])
 
 
 def disk(name, everything):
