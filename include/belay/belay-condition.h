@@ -39,7 +39,7 @@ BELAY_AVAILABLE_IN_1_0 void            belay_condition_unref    (BelayCondition 
  *
  * Look again at what was waited for: between the notification and the lock others may have had it.
  *
- * The lock is held afterwards in all cases, but for two: when the lock itself was closed, or is broken, there is none to
+ * The lock is held afterwards in all cases, but for two: when the lock itself is closed or broken while this waits, there is none to
  * hold, and *@held is %NULL. A fiber that is notified and interrupted at one time has been notified.
  *
  * Suspends: yes. Cancellation: a checkpoint; to acquire the lock again is shielded. Threads: in the fiber that

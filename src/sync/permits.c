@@ -107,7 +107,7 @@ BelayPermits *
 }
 
 BelayPermits *
-belay_semaphore_try_acquire_many (BelaySemaphore *semaphore, guint n)
+belay_semaphore_try_acquire_many_at (BelaySemaphore *semaphore, guint n, const char *site)
 {
   BelayPermits *self;
 
@@ -119,8 +119,14 @@ belay_semaphore_try_acquire_many (BelaySemaphore *semaphore, guint n)
       g_free (self);
       return NULL;
     }
-  belay_leaks_hold (self, NULL);
+  belay_leaks_hold (self, site);
   return self;
+}
+
+BelayPermits *
+(belay_semaphore_try_acquire_many) (BelaySemaphore *semaphore, guint n)
+{
+  return belay_semaphore_try_acquire_many_at (semaphore, n, NULL);
 }
 
 BelayFuture *

@@ -398,13 +398,19 @@ belay_semaphore_take_none (BelaySemaphore *self, GError **error)
 }
 
 BelayPermit *
-belay_semaphore_try_acquire (BelaySemaphore *self)
+belay_semaphore_try_acquire_at (BelaySemaphore *self, const char *site)
 {
   g_return_val_if_fail (self != NULL, NULL);
   if (!try_take (self, 1))
     return NULL;
-  belay_leaks_hold (self, NULL);
+  belay_leaks_hold (self, site);
   return (BelayPermit *) self;
+}
+
+BelayPermit *
+(belay_semaphore_try_acquire) (BelaySemaphore *self)
+{
+  return belay_semaphore_try_acquire_at (self, NULL);
 }
 
 /* Who left may have been all that held the others up. */
