@@ -12,7 +12,6 @@ typedef struct
 {
   const char *site, *holder_site;
   gint64      since;
-  gboolean    blocked;
 } Holder;
 
 typedef struct
@@ -53,7 +52,7 @@ take_snapshot (BelayPool *self, Snapshot *snapshot)
     snapshot->failure = belay_pool_failure_ref (self->last_failure);
   for (BelaySlot *slot = self->slots; slot != NULL && snapshot->n_holders < HOLDERS; slot = slot->next_of_all)
     if (slot->state == BELAY_SLOT_USED)
-      snapshot->holders[snapshot->n_holders++] = (Holder) { slot->site, slot->holder_site, slot->since, slot->blocked };
+      snapshot->holders[snapshot->n_holders++] = (Holder) { slot->site, slot->holder_site, slot->since };
   belay_spin_unlock (&self->lock);
 }
 
