@@ -177,7 +177,7 @@ belay_pool_check (BelayPool *self)
 void
 belay_pool_check (BelayPool *self)
 {
-  guint n[BELAY_SLOT_USED + 1] = { 0 };
+  guint n[BELAY_SLOT_USED + 1] = { 0 }, total = belay_pool_total (self);
 
   if (G_LIKELY (!belay_clock_virtual)) /* under test alone */
     return;
@@ -189,5 +189,7 @@ belay_pool_check (BelayPool *self)
   g_assert_cmpuint (n[BELAY_SLOT_RETURNING] + n[BELAY_SLOT_CLOSING], ==, self->n_closing);
   g_assert_cmpuint (n[BELAY_SLOT_CLOSING], ==, self->n_ending);
   g_assert_cmpuint (n[BELAY_SLOT_STUCK], ==, self->n_stuck);
+  g_assert_cmpuint (total, <=, MAX (self->limit, self->checked)); /* a smaller maximum is never added to */
+  self->checked = total;
 }
 #endif

@@ -187,6 +187,7 @@ struct _BelayPool
   guint            n_waiting;   /* turns that have not been served, nor seen to after they left */
   guint            holds;
   gsize            ticket;      /* of who came last */
+  guint            checked;     /* belay_pool_check()'s own: how many there were the last time */
   BelayLine        warmers;     /* who waits until so many are there */
   BelayLine        closers;
   gint64           refill_after, refill_delay;
