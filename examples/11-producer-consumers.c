@@ -3,7 +3,7 @@
  * A producer and its consumers. One fiber writes letters, as fast as three clerks stamp them, since the channel between them holds
  * two. It says that it sends, by a guard: however it ends, the channel closes then, and the clerks find its end. What is
  * stamped is put into a queue, from which a postman delivers it. A guard says that he works on a letter: when all that was put
- * has been worked on, the queue is joined. Nothing is counted, and no letter is lost if any of them fails.
+ * has been worked on, the queue is joined. Nothing is counted, and nothing is left behind if any of them fails.
  */
 #include <belay/belay.h>
 

@@ -215,8 +215,9 @@ test_futures (gpointer data, GError **error)
   send_number (broadcast, 3);
   send_number (broadcast, 4);
   g_assert_cmpint (read_and_free (belay_subscription_try_next (news, error)), ==, 4);
-  belay_future_unref (first); /* too late: the one after it was taken */
-  g_assert_cmpuint (belay_subscription_get_missed (news), ==, 1);
+  belay_future_unref (first);
+  g_assert_cmpint (read_and_free (belay_subscription_try_next (news, error)), ==, 3); /* though the one after it was taken */
+  g_assert_cmpuint (belay_subscription_get_missed (news), ==, 0);
 
   first = belay_subscription_next_async (news);
   belay_broadcast_close (broadcast);
@@ -227,6 +228,86 @@ test_futures (gpointer data, GError **error)
   belay_release (&other);
   g_assert_cmpint (n_alive, ==, 0);
   return TRUE;
+}
+
+/* Whatever several dropped futures had comes back: in the order in which it was sent, also when all of it has left the window. */
+static gboolean
+test_comes_back (gpointer data, GError **error)
+{
+  static const guint orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 2, 0 } };
+
+  for (guint k = 0; k < G_N_ELEMENTS (orders); k++)
+    {
+      g_autoptr (BelayBroadcast) broadcast = broadcast_new (1);
+      belay_auto (BelaySubscription) news = belay_broadcast_subscribe (broadcast);
+      BelayFuture *futures[3], *waiting;
+
+      for (guint i = 0; i < 3; i++)
+        {
+          futures[i] = belay_subscription_next_async (news);
+          send_number (broadcast, (int) i);
+        }
+      for (guint i = 0; i < 3; i++)
+        belay_future_unref (futures[orders[k][i]]);
+      send_number (broadcast, 3);
+      if (k == 0)
+        {
+          belay_release (&news); /* nor is it kept, when nobody takes it */
+          g_assert_cmpint (n_alive, ==, 0);
+          continue;
+        }
+      for (int i = 0; i < 4; i++)
+        g_assert_cmpint (read_and_free (belay_subscription_try_next (news, error)), ==, i);
+      g_assert_cmpuint (belay_subscription_get_missed (news), ==, 0);
+
+      futures[0] = belay_subscription_next_async (news);
+      futures[1] = belay_subscription_next_async (news);
+      send_number (broadcast, 4);
+      send_number (broadcast, 5);
+      waiting = belay_subscription_next_async (news);
+      belay_future_unref (futures[0]); /* somebody waits: so it has it */
+      g_assert_cmpint (read_and_free (belay_await (waiting, error)), ==, 4);
+      belay_future_unref (futures[1]);
+      belay_broadcast_close (broadcast);
+      g_assert_cmpint (read_and_free (belay_subscription_try_next (news, error)), ==, 5);
+      g_assert_null (belay_subscription_try_next (news, error));
+      g_assert_error (*error, G_IO_ERROR, G_IO_ERROR_CLOSED);
+      g_clear_error (error);
+      g_assert_cmpint (n_alive, ==, 0);
+    }
+  return TRUE;
+}
+
+/* What one does costs the same however many others wait. */
+static void
+test_many (void)
+{
+  enum { N = 100000 };
+  gint64 begin = g_get_monotonic_time ();
+  g_autoptr (BelayBroadcast) broadcast = broadcast_new (2);
+  g_autofree BelaySubscription **all = g_new (BelaySubscription *, N);
+  g_autofree BelayFuture **waiting = g_new (BelayFuture *, N);
+
+  for (guint i = 0; i < N; i++)
+    {
+      all[i] = belay_broadcast_subscribe (broadcast);
+      waiting[i] = belay_subscription_next_async (all[i]);
+    }
+  send_number (broadcast, 1);
+  for (guint i = 0; i < N; i++)
+    {
+      g_assert_cmpint (read_and_free (belay_future_take (waiting[i], NULL)), ==, 1);
+      belay_future_unref (waiting[i]);
+      waiting[i] = belay_subscription_next_async (all[i]);
+    }
+  for (guint i = 0; i < N; i++)
+    {
+      belay_release (&all[i]);
+      g_assert_error (belay_future_get_error (waiting[i]), G_IO_ERROR, G_IO_ERROR_CLOSED);
+      belay_future_unref (waiting[i]);
+    }
+  g_assert_cmpint (n_alive, ==, 0);
+  test_assert_soon (begin);
 }
 
 static gboolean
@@ -494,6 +575,8 @@ main (int argc, char **argv)
   thing_add_test ("/broadcast/left", test_left);
   thing_add_test ("/broadcast/several-share-a-subscription", test_shared);
   thing_add_test ("/broadcast/L32-futures", test_futures);
+  thing_add_test ("/broadcast/L32-all-of-it-comes-back", test_comes_back);
+  thing_add_single_plain_test ("/broadcast/L16-many", test_many);
   thing_add_test ("/broadcast/L34-nothing-sent", test_misuse);
   belay_test_explore ("/broadcast/L32-station", test_station);
   thing_add_test ("/watch/L36-latest-to-the-end", test_watch);

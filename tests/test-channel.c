@@ -394,6 +394,30 @@ test_close_wakes_all (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Whoever was told the end needs the channel no more, so it may go at once. */
+static gboolean
+test_closed_and_dropped (gpointer data, GError **error)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      BelayChannel *channel = belay_channel_new (0, item_free);
+      Part part = { channel, 1, 1, "n" };
+      g_autoptr (GError) failure = NULL;
+      BelayFuture *waiting = belay_spawn (i == 0 ? receive_one : send_some, &part);
+
+      begin_count ();
+      g_assert_true (belay_sleep (1, error));
+      belay_channel_close (channel);
+      belay_channel_unref (channel);
+      g_assert_false (belay_await_ok (waiting, &failure));
+      g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+      g_assert_cmpstr (failure->message, ==, "the channel is closed");
+      g_assert_cmpint (n_freed, ==, (int) i);
+    }
+  assert_log ("");
+  return TRUE;
+}
+
 static gboolean
 test_abort (gpointer data, GError **error)
 {
@@ -543,6 +567,30 @@ test_receivers (gpointer data, GError **error)
   g_clear_error (&failure);
   assert_none_lost ();
   assert_log ("");
+  return TRUE;
+}
+
+/* What was closed stays so, for those who send: that nobody would receive either is no news. */
+static gboolean
+test_receivers_leave_what_is_closed (gpointer data, GError **error)
+{
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (BelayChannel) channel = belay_channel_new (1, item_free);
+      BelayReceiver *receiver = belay_channel_add_receiver (channel);
+      g_autoptr (GError) failure = NULL;
+
+      begin_count ();
+      g_assert_true (send_number (channel, 0, error));
+      if (i == 0)
+        belay_channel_close (channel);
+      else
+        belay_channel_abort (channel);
+      belay_release (&receiver);
+      g_assert_false (send_number (channel, 1, &failure));
+      g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+      assert_none_lost ();
+    }
   return TRUE;
 }
 
@@ -1128,6 +1176,7 @@ main (int argc, char **argv)
   thing_add_plain_test ("/channel/outside-of-fibers", test_outside);
   thing_add_test ("/channel/L36-close-drains", test_close_drains);
   thing_add_test ("/channel/L36-close-wakes-all-once", test_close_wakes_all);
+  thing_add_test ("/channel/L36-closed-and-dropped-at-once", test_closed_and_dropped);
   thing_add_test ("/channel/L36-abort-drops", test_abort);
   thing_add_test ("/channel/L32-items-left-are-freed", test_items_left_are_freed);
   thing_add_test ("/channel/L41-freed-under-no-lock", test_free_reenters);
@@ -1135,6 +1184,7 @@ main (int argc, char **argv)
   thing_add_test ("/channel/L34-last-reference-with-waiters", test_last_reference_with_waiters);
   thing_add_test ("/channel/last-sender-closes", test_senders);
   thing_add_test ("/channel/L34-last-receiver-breaks", test_receivers);
+  thing_add_test ("/channel/L36-receivers-leave-what-is-closed", test_receivers_leave_what_is_closed);
   thing_add_test ("/channel/guards-keep-it", test_guard_keeps_it);
   belay_test_add_data_func ("/channel/L32-each-instant-of-receiving", NULL, test_each_instant_of_receiving);
   belay_test_add_data_func ("/channel/L32-each-instant-of-receiving-by-a-future", "", test_each_instant_of_receiving);

@@ -383,6 +383,63 @@ test_comes_back (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Also at the instant at which room is got for what comes back: nobody who joins thinks that all is done. */
+static _Atomic (BelayQueue *) looked_at;
+static atomic_int n_looks, look_ends;
+
+static gpointer
+look_for_end (gpointer data)
+{
+  BelayQueue *queue;
+  int n_mistakes = 0;
+
+  while ((queue = atomic_load (&looked_at)) != data)
+    {
+      if (queue == NULL)
+        {
+          g_thread_yield ();
+          continue;
+        }
+      atomic_fetch_add (&n_looks, 1);
+      while (atomic_load (&look_ends) == 0)
+        if (belay_queue_get_unfinished (queue) == 0)
+          n_mistakes++;
+      atomic_store (&looked_at, NULL);
+    }
+  return GINT_TO_POINTER (n_mistakes);
+}
+
+static gboolean
+test_unfinished_while_it_comes_back (gpointer data, GError **error)
+{
+  BelayQueue *end = belay_queue_new (0, NULL);
+  GThread *looking = g_thread_new ("looking", look_for_end, end);
+
+  for (int i = 1; i <= 100; i++)
+    {
+      g_autoptr (BelayQueue) queue = belay_queue_new (0, NULL); /* so it has no room yet */
+      BelayFuture *getting = belay_queue_get_async (queue);
+      gpointer item = N (1);
+
+      g_assert_true (belay_queue_try_put (queue, &item, error));
+      atomic_store (&look_ends, 0);
+      atomic_store (&looked_at, queue);
+      while (atomic_load (&n_looks) < i)
+        g_thread_yield ();
+      belay_future_unref (getting);
+      atomic_store (&look_ends, 1);
+      while (atomic_load (&looked_at) != NULL)
+        g_thread_yield ();
+      g_assert_cmpuint (belay_queue_get_unfinished (queue), ==, 1);
+    }
+  atomic_store (&looked_at, end);
+  g_assert_cmpint (GPOINTER_TO_INT (g_thread_join (looking)), ==, 0);
+  atomic_store (&looked_at, NULL);
+  n_looks = 0;
+  belay_queue_unref (end);
+  return TRUE;
+}
+
 typedef struct
 {
   BelayQueue *queue;
@@ -537,6 +594,7 @@ main (int argc, char **argv)
   thing_add_test ("/queue/L36-abort-drops", test_abort);
   thing_add_test ("/queue/L36-abort-ends-a-join", test_abort_ends_join);
   thing_add_test ("/queue/L32-comes-back", test_comes_back);
+  thing_add_single_test ("/queue/L32-unfinished-while-it-comes-back", test_unfinished_while_it_comes_back);
   belay_test_explore ("/queue/L32-shop", test_shop);
   thing_add_single_test ("/queue/L32-threads", test_threads);
   return g_test_run ();

@@ -22,7 +22,7 @@ BELAY_AVAILABLE_IN_1_0 GType           belay_broadcast_get_type (void) G_GNUC_CO
 
 /**
  * belay_broadcast_new:
- * @capacity: how many items are kept for slow subscribers, at least 1
+ * @capacity: how many items are kept for slow subscribers, at least 1; a place for each is there from the start
  * @copy_item: (nullable): makes each subscriber's own; it may just take a reference. %NULL: all get the same pointer
  * @free_item: (nullable): for what nobody has got; %NULL where @copy_item is
  *

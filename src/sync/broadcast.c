@@ -4,17 +4,20 @@
  *
  * Words. The items are counted from 0 on; an item's number is its *place*. The last `capacity` of them are the *window*, a ring of cells
  * (cell.h). A subscription has the place of its *next* item. If that has left the window, the subscription has *missed* what is between.
+ * An item that a dropped future had *comes back* to its subscription: of those that did the first in place is the next to be taken,
+ * before anything in the window. A subscription is *awaited* while somebody stands in its line.
  *
- * Sending puts the item into the window, over the oldest, and serves those who wait: each stands in line for its subscription, of which the
- * first gets the item. A cell is *pending* for each subscription that has not come to it; when there is none left it leaves the window, so
+ * Sending puts the item into the window, over the oldest, and goes through the subscriptions that are awaited: the first in the line of
+ * each gets it. A cell is *pending* for each subscription that has not come to it; when there is none left it leaves the window, so
  * that nothing is kept that nobody will get.
  *
- * An item that a dropped future had was taken by nobody: if its subscription has taken none since, it is its next again.
+ * Who is interrupted leaves its line, and nobody is told; so a subscription may be among the awaited without being so, until the next item.
  *
  * Invariants
- *   1. A subscription that somebody waits for has nothing to take: its next is the place of the item to come.
+ *   1. A subscription that somebody waits for has nothing to take: nothing came back, and its next is the place of the item to come.
  *   2. While `next` of a subscription is in the window, its cell is there, and is pending for it.
- *   3. No function of the user's is called under `lock`, and no memory got.
+ *   3. Every subscription in whose line somebody stands is among the awaited; none that was left is.
+ *   4. No function of the user's is called under `lock`, and no memory got.
  */
 #include "scope/scope-private.h"
 #include "run/line.h"
@@ -30,8 +33,8 @@ struct _BelayBroadcast
   gboolean       closed;
   guint          n_subscriptions;
   guint64        end;     /* the place of the item to come */
-  BelayLine      line;    /* of each turn: in `item` the subscription, and when it is served the cell */
-  BelayCell     *window[];
+  GQueue         awaited; /* subscriptions */
+  BelayCell    **window;
 };
 
 /* All but `refs`: the broadcast's lock. */
@@ -43,6 +46,10 @@ struct _BelaySubscription
   gboolean        left;
   guint64         next;
   guint64         n_missed;
+  BelayCell      *again;  /* what came back, by place */
+  BelayLine       line;   /* of each turn, when it is served: in `item` its cell */
+  GList           link;   /* in `awaited` */
+  gboolean        is_awaited;
 };
 
 static const BelayLineClass line_class = { "the next item of a broadcast", NULL };
@@ -59,13 +66,14 @@ belay_broadcast_new (guint capacity, GBoxedCopyFunc copy_item, GDestroyNotify fr
 
   g_return_val_if_fail (capacity > 0 && (copy_item != NULL || free_item == NULL), NULL);
 
-  self = g_malloc0 (sizeof *self + capacity * sizeof *self->window);
+  self = g_new0 (BelayBroadcast, 1);
   atomic_init (&self->refs, 1);
   self->capacity = capacity;
   self->copy_item = copy_item;
   self->free_item = free_item;
   atomic_flag_clear (&self->lock);
-  belay_line_init (&self->line, &line_class);
+  g_queue_init (&self->awaited);
+  self->window = g_new0 (BelayCell *, capacity);
   return self;
 }
 
@@ -87,6 +95,7 @@ belay_broadcast_unref (BelayBroadcast *self)
     return;
   for (guint i = 0; i < self->capacity; i++)
     belay_cell_unref (self->window[i], self->free_item);
+  g_free (self->window);
   g_free (self);
 }
 
@@ -149,19 +158,39 @@ pass_next (BelaySubscription *self)
   return cell;
 }
 
-/* The first that waits for it gets its next; FALSE: nobody waits. */
-static gboolean
-serve_one (BelaySubscription *self, BelayTurn **served)
+/* Nobody stands in its line. */
+static void
+forget (BelaySubscription *self)
 {
-  for (BelayTurn *turn = self->owner->line.first; turn != NULL; turn = turn->next)
-    if (turn->item == self)
-      {
-        belay_line_serve (turn, BELAY_TURN_SERVED, served);
-        turn->need = (gint64) self->next;
-        turn->item = pass_next (self);
-        return TRUE;
-      }
-  return FALSE;
+  if (!self->is_awaited)
+    return;
+  self->is_awaited = FALSE;
+  g_queue_unlink (&self->owner->awaited, &self->link);
+}
+
+static void
+get_in_line (BelaySubscription *self, BelayTurn *turn)
+{
+  belay_line_append (&self->line, turn);
+  if (self->is_awaited)
+    return;
+  self->is_awaited = TRUE;
+  g_queue_push_tail_link (&self->owner->awaited, &self->link);
+}
+
+/* What is its next: of what came back, or in the window. NULL: there is none. Returns a reference. */
+static BelayCell *
+take_cell (BelaySubscription *self)
+{
+  BelayCell *cell = self->again;
+
+  if (G_UNLIKELY (cell != NULL))
+    {
+      self->again = cell->next;
+      return cell;
+    }
+  catch_up (self);
+  return self->next < self->owner->end ? pass_next (self) : NULL;
 }
 
 static int
@@ -169,21 +198,13 @@ take_locked (BelaySubscription *self, BelayCell **ret_cell, BelayTurn *turn)
 {
   if (self->left)
     return BELAY_TURN_CLOSED;
-  catch_up (self);
-  if (self->next < self->owner->end)
-    {
-      if (turn != NULL)
-        turn->need = (gint64) self->next;
-      *ret_cell = pass_next (self);
-      return BELAY_TURN_SERVED;
-    }
+  *ret_cell = take_cell (self);
+  if (*ret_cell != NULL)
+    return BELAY_TURN_SERVED;
   if (self->owner->closed)
     return BELAY_TURN_CLOSED;
   if (turn != NULL)
-    {
-      turn->item = self;
-      belay_line_append (&self->owner->line, turn);
-    }
+    get_in_line (self, turn);
   return BELAY_TURN_WAITS;
 }
 
@@ -193,8 +214,9 @@ gboolean
 belay_broadcast_send (BelayBroadcast *self, gpointer variable, GError **error)
 {
   gpointer *item = variable;
-  BelayTurn *served = NULL, *turn, *next;
+  BelayTurn *served = NULL;
   BelayCell *cell, *old = NULL;
+  GList *link, *next;
   gboolean is_sent;
 
   g_return_val_if_fail (self != NULL && item != NULL, FALSE);
@@ -215,16 +237,20 @@ belay_broadcast_send (BelayBroadcast *self, gpointer variable, GError **error)
       old = *cell_at (self, place);
       *cell_at (self, place) = belay_cell_ref (cell);
       cell->pending = self->n_subscriptions;
-      for (turn = self->line.first; turn != NULL; turn = next)
+      cell->place = place;
+      for (link = self->awaited.head; link != NULL; link = next)
         {
-          BelaySubscription *subscription = turn->item;
+          BelaySubscription *subscription = link->data;
+          BelayTurn *turn = subscription->line.first;
 
-          next = turn->next;
-          if (subscription->next != place)
-            continue; /* another who waits for it was before this one */
-          belay_line_serve (turn, BELAY_TURN_SERVED, &served);
-          turn->need = (gint64) place;
-          turn->item = pass_next (subscription);
+          next = link->next;
+          if (turn != NULL)
+            {
+              belay_line_serve (turn, BELAY_TURN_SERVED, &served);
+              turn->item = pass_next (subscription);
+            }
+          if (belay_line_is_empty (&subscription->line))
+            forget (subscription);
         }
     }
   belay_spin_unlock (&self->lock);
@@ -248,7 +274,8 @@ belay_broadcast_close (BelayBroadcast *self)
 
   belay_spin_lock (&self->lock);
   self->closed = TRUE;
-  belay_line_serve_all (&self->line, BELAY_TURN_CLOSED, &served);
+  for (GList *link = self->awaited.head; link != NULL; link = link->next)
+    belay_line_serve_all (&((BelaySubscription *) link->data)->line, BELAY_TURN_CLOSED, &served);
   belay_spin_unlock (&self->lock);
   belay_turns_wake (served);
 }
@@ -278,6 +305,8 @@ belay_broadcast_subscribe_at (BelayBroadcast *owner, const char *site)
   self->base.klass = &subscription_class;
   atomic_init (&self->refs, 1);
   self->owner = belay_broadcast_ref (owner);
+  belay_line_init (&self->line, &line_class);
+  self->link.data = self;
   belay_spin_lock (&owner->lock);
   owner->n_subscriptions++;
   self->next = owner->end;
@@ -297,13 +326,11 @@ static gboolean
 pass_one (BelaySubscription *self)
 {
   BelayBroadcast *owner = self->owner;
-  BelayCell *cell = NULL;
+  BelayCell *cell;
 
   belay_spin_lock (&owner->lock);
-  catch_up (self);
-  if (self->next < owner->end)
-    cell = pass_next (self);
-  else
+  cell = take_cell (self);
+  if (cell == NULL)
     owner->n_subscriptions--;
   belay_spin_unlock (&owner->lock);
   belay_cell_unref (cell, owner->free_item);
@@ -314,16 +341,12 @@ static void
 subscription_leave (gpointer subscription)
 {
   BelaySubscription *self = subscription;
-  BelayTurn *served = NULL, *turn, *next;
+  BelayTurn *served = NULL;
 
   belay_spin_lock (&self->owner->lock);
   self->left = TRUE;
-  for (turn = self->owner->line.first; turn != NULL; turn = next)
-    {
-      next = turn->next;
-      if (turn->item == self)
-        belay_line_serve (turn, BELAY_TURN_CLOSED, &served);
-    }
+  belay_line_serve_all (&self->line, BELAY_TURN_CLOSED, &served);
+  forget (self);
   belay_spin_unlock (&self->owner->lock);
   belay_turns_wake (served);
   while (pass_one (self))
@@ -353,7 +376,7 @@ take_slow (BelaySubscription *self, BelayFiber *fiber, BelayCell **ret_cell, con
   belay_turn_init (&turn, fiber);
   do
     {
-      belay_turn_prepare (&turn, &self->owner->line, site);
+      belay_turn_prepare (&turn, &self->line, site);
       outcome = take_now (self, ret_cell, &turn);
       if (outcome == BELAY_TURN_WAITS && belay_turn_wait (&turn, &self->owner->lock))
         {
@@ -446,6 +469,7 @@ async_answer (BelayAsyncTurn *turn)
 
   if (turn->turn.outcome == BELAY_TURN_SERVED)
     {
+      turn->turn.need = (gint64) ((BelayCell *) turn->turn.item)->place;
       turn->turn.item = belay_cell_take (turn->turn.item, self->owner->copy_item, self->owner->free_item);
       belay_async_turn_lend (turn);
       return;
@@ -454,32 +478,31 @@ async_answer (BelayAsyncTurn *turn)
   belay_promise_reject (turn->promise, error);
 }
 
-/* TRUE: it is, or was, the subscription's next again, with the help of @cell where nobody else needed it any more. */
-static gboolean
-put_back (BelaySubscription *self, guint64 place, BelayCell *cell, BelayTurn **served)
-{
-  BelayCell **there = cell_at (self->owner, place);
-
-  if (self->left || self->next != place + 1 || place < first_place (self->owner))
-    return FALSE;
-  self->next = place;
-  if (*there == NULL)
-    *there = belay_cell_ref (cell);
-  (*there)->pending++;
-  serve_one (self, served);
-  return TRUE;
-}
-
+/* It is for the first that waits, or the next again, if nothing before it came back, too. */
 static void
 async_back (BelayAsyncTurn *turn, gpointer item)
 {
   BelaySubscription *self = turn->owner;
-  BelayCell *cell = belay_cell_new (item);
-  BelayTurn *served = NULL;
+  BelayCell *cell = belay_cell_new (item), **behind;
+  BelayTurn *served = NULL, *first;
 
+  cell->place = (guint64) turn->turn.need;
   belay_spin_lock (&self->owner->lock);
-  if (!put_back (self, (guint64) turn->turn.need, cell, &served) && !self->left)
-    self->n_missed++;
+  first = self->line.first;
+  if (first != NULL)
+    {
+      belay_line_serve (first, BELAY_TURN_SERVED, &served);
+      first->item = cell;
+      cell = NULL;
+    }
+  else if (!self->left)
+    {
+      for (behind = &self->again; *behind != NULL && (*behind)->place < cell->place; behind = &(*behind)->next)
+        ;
+      cell->next = *behind;
+      *behind = cell;
+      cell = NULL;
+    }
   belay_spin_unlock (&self->owner->lock);
   belay_cell_unref (cell, self->owner->free_item);
   belay_turns_wake (served);

@@ -9,12 +9,15 @@
 
 #include "core/future-private.h"
 
-typedef struct
+typedef struct _BelayCell BelayCell;
+struct _BelayCell
 {
   atomic_int refs;
-  guint      pending; /* of a broadcast, under its lock: how many subscriptions have not come to it */
+  guint      pending; /* this and the next two: a broadcast's, under its lock; how many subscriptions have not come to it */
+  guint64    place;
+  BelayCell *next;    /* of those that came back to a subscription */
   gpointer   value;
-} BelayCell;
+};
 
 static inline BelayCell *
 belay_cell_new (gpointer value)
@@ -23,6 +26,8 @@ belay_cell_new (gpointer value)
 
   atomic_init (&self->refs, 1);
   self->pending = 0;
+  self->place = 0;
+  self->next = NULL;
   self->value = value;
   return self;
 }

@@ -101,14 +101,14 @@ gboolean
 belay_channel_try_send (BelayChannel *self, gpointer item, GError **error)
 {
   g_return_val_if_fail (self != NULL && item != NULL, FALSE);
-  return belay_passage_try_give (&self->passage, item, 0, error);
+  return belay_passage_try_give (&self->passage, item, 0, "belay_channel_try_send", error);
 }
 
 BelayFuture *
 belay_channel_send_async (BelayChannel *self, gpointer item)
 {
   g_return_val_if_fail (self != NULL, NULL);
-  return belay_passage_give_async (&self->passage, item, 0);
+  return belay_passage_give_async (&self->passage, item, 0, "belay_channel_send_async");
 }
 
 /* --- receiving --- */

@@ -65,17 +65,19 @@ belay_passage_end (BelayPassage *self, gpointer owner, BelayLine *more)
   return TRUE;
 }
 
-gboolean
+void
 belay_passage_close (BelayPassage *self, BelayPassageState state)
 {
   BelayTurn *served = NULL;
   BelayStore dropped = { .n = 0 };
 
   belay_spin_lock (&self->lock);
+  if (self->state != BELAY_PASSAGE_OPEN)
+    state = MIN (state, BELAY_PASSAGE_ABORTED); /* whoever gives is told the first reason */
   if (self->state >= state)
     {
       belay_spin_unlock (&self->lock);
-      return FALSE;
+      return;
     }
   self->state = (guint8) state;
   if (state > BELAY_PASSAGE_CLOSED)
@@ -91,13 +93,12 @@ belay_passage_close (BelayPassage *self, BelayPassageState state)
   free_stored (self, &dropped);
   if (self->klass->done != NULL)
     self->klass->done (self);
-  return TRUE;
 }
 
 G_GNUC_NO_INLINE gboolean
-belay_passage_fail (BelayPassage *self, int outcome, GError **error)
+belay_passage_fail (const BelayPassageClass *klass, int outcome, GError **error)
 {
-  const char *name = self->klass->name;
+  const char *name = klass->name;
 
   if (outcome == BELAY_TURN_WAITS)
     g_set_error (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK, "the %s has nothing, or no room, at this moment", name);
@@ -247,6 +248,7 @@ give_slow (BelayPassage *self, BelayFiber *fiber, gpointer item, gint64 priority
 gboolean
 belay_passage_give (BelayPassage *self, gpointer *item, gint64 priority, const char *function, const char *site, GError **error)
 {
+  const BelayPassageClass *klass = self->klass;
   BelayFiber *fiber = belay_fiber_self ();
   int outcome;
 
@@ -264,27 +266,27 @@ belay_passage_give (BelayPassage *self, gpointer *item, gint64 priority, const c
         return FALSE;
     }
   if (G_UNLIKELY (outcome != BELAY_TURN_SERVED))
-    return belay_passage_fail (self, outcome, error);
+    return belay_passage_fail (klass, outcome, error); /* what was closed may be gone */
   *item = NULL;
   return TRUE;
 }
 
 gboolean
-belay_passage_try_give (BelayPassage *self, gpointer *item, gint64 priority, GError **error)
+belay_passage_try_give (BelayPassage *self, gpointer *item, gint64 priority, const char *function, GError **error)
 {
   int outcome;
 
   if (G_UNLIKELY (*item == NULL))
-    return fail_no_item (self, "a try", error);
+    return fail_no_item (self, function, error);
   outcome = give_now (self, *item, priority, NULL);
   if (outcome != BELAY_TURN_SERVED)
-    return belay_passage_fail (self, outcome, error);
+    return belay_passage_fail (self->klass, outcome, error);
   *item = NULL;
   return TRUE;
 }
 
 BelayFuture *
-belay_passage_give_async (BelayPassage *self, gpointer item, gint64 priority)
+belay_passage_give_async (BelayPassage *self, gpointer item, gint64 priority, const char *function)
 {
   GError *error = NULL;
   BelayFuture *future;
@@ -293,7 +295,7 @@ belay_passage_give_async (BelayPassage *self, gpointer item, gint64 priority)
 
   if (G_UNLIKELY (item == NULL))
     {
-      fail_no_item (self, "an asynchronous call", &error);
+      fail_no_item (self, function, &error);
       return belay_future_new_error (error);
     }
   future = belay_fiber_refuse ();
@@ -324,7 +326,7 @@ belay_passage_give_answer (BelayAsyncTurn *turn)
       return;
     }
   free_one (self, turn->turn.item);
-  belay_passage_fail (self, turn->turn.outcome, &error);
+  belay_passage_fail (self->klass, turn->turn.outcome, &error);
   belay_promise_reject (turn->promise, error);
 }
 
@@ -400,20 +402,22 @@ take (BelayPassage *self, gpointer *ret_item, const char *function, const char *
 gboolean
 belay_passage_take (BelayPassage *self, gpointer *ret_item, const char *function, const char *site, GError **error)
 {
+  const BelayPassageClass *klass = self->klass;
   int outcome = take (self, ret_item, function, site, error);
 
   if (G_UNLIKELY (outcome == BELAY_TURN_BROKEN))
-    belay_passage_fail (self, outcome, error);
+    belay_passage_fail (klass, outcome, error);
   return outcome == BELAY_TURN_SERVED;
 }
 
 gboolean
 belay_passage_take_or_fail (BelayPassage *self, gpointer *ret_item, const char *function, const char *site, GError **error)
 {
+  const BelayPassageClass *klass = self->klass;
   int outcome = take (self, ret_item, function, site, error);
 
   if (G_UNLIKELY (outcome == BELAY_TURN_CLOSED || outcome == BELAY_TURN_BROKEN))
-    belay_passage_fail (self, outcome, error);
+    belay_passage_fail (klass, outcome, error);
   return outcome == BELAY_TURN_SERVED;
 }
 
@@ -426,7 +430,7 @@ belay_passage_try_take (BelayPassage *self, GError **error)
 
   if (outcome == BELAY_TURN_SERVED)
     return item;
-  belay_passage_fail (self, outcome, error);
+  belay_passage_fail (self->klass, outcome, error);
   return NULL;
 }
 
@@ -449,6 +453,7 @@ belay_passage_take_async (BelayPassage *self)
 void
 belay_passage_take_answer (BelayAsyncTurn *turn)
 {
+  BelayPassage *self = turn->owner;
   GError *error = NULL;
 
   if (turn->turn.outcome == BELAY_TURN_SERVED)
@@ -456,7 +461,7 @@ belay_passage_take_answer (BelayAsyncTurn *turn)
       belay_async_turn_lend (turn);
       return;
     }
-  belay_passage_fail (turn->owner, turn->turn.outcome, &error);
+  belay_passage_fail (self->klass, turn->turn.outcome, &error);
   belay_promise_reject (turn->promise, error);
 }
 
@@ -469,12 +474,12 @@ belay_passage_take_back (BelayAsyncTurn *turn, gpointer item)
   gboolean is_dropped, is_taken = FALSE;
 
   belay_spin_lock (&self->lock);
-  self->n_out--;
   while (!(is_dropped = self->state > BELAY_PASSAGE_CLOSED) && !(is_taken = serve_taker (self, item, turn->turn.need, &served)) &&
          belay_store_is_full (&self->store))
     belay_passage_grow (self);
   if (!is_dropped && !is_taken)
     belay_store_push_again (&self->store, item, turn->turn.need);
+  self->n_out--; /* only now, since room is got under no lock */
   belay_spin_unlock (&self->lock);
 
   belay_turns_wake (served);

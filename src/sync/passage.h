@@ -45,10 +45,10 @@ void         belay_passage_init  (BelayPassage *self, const BelayPassageClass *k
                                   GDestroyNotify free_item);
 /* The last reference to @owner has gone: what it is in may be freed when it says TRUE. */
 gboolean     belay_passage_end   (BelayPassage *self, gpointer owner, BelayLine *more);
-/* FALSE: it was in that state, or beyond it. */
-gboolean     belay_passage_close (BelayPassage *self, BelayPassageState state);
+/* Does nothing where it is in that state, or beyond it. */
+void         belay_passage_close (BelayPassage *self, BelayPassageState state);
 
-/* --- by fibers; @function is the public one's name --- */
+/* In all that follows @function is the public one's name, for what is reported. --- by fibers --- */
 gboolean     belay_passage_give  (BelayPassage *self, gpointer *item, gint64 priority, const char *function, const char *site,
                                   GError **error);
 /* FALSE without an error: it is closed, and empty. */
@@ -57,12 +57,12 @@ gboolean     belay_passage_take  (BelayPassage *self, gpointer *ret_item, const 
 gboolean     belay_passage_take_or_fail (BelayPassage *self, gpointer *ret_item, const char *function, const char *site,
                                          GError **error);
 /* --- by anybody --- */
-gboolean     belay_passage_try_give (BelayPassage *self, gpointer *item, gint64 priority, GError **error);
+gboolean     belay_passage_try_give (BelayPassage *self, gpointer *item, gint64 priority, const char *function, GError **error);
 gpointer     belay_passage_try_take (BelayPassage *self, GError **error);
-BelayFuture *belay_passage_give_async (BelayPassage *self, gpointer item, gint64 priority);
+BelayFuture *belay_passage_give_async (BelayPassage *self, gpointer item, gint64 priority, const char *function);
 BelayFuture *belay_passage_take_async (BelayPassage *self);
 /* FALSE, and the error of what ended with @outcome. */
-gboolean     belay_passage_fail  (BelayPassage *self, int outcome, GError **error);
+gboolean     belay_passage_fail  (const BelayPassageClass *klass, int outcome, GError **error);
 
 /* --- for the classes --- */
 void         belay_passage_give_answer (BelayAsyncTurn *turn);

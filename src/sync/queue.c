@@ -149,14 +149,14 @@ gboolean
 belay_queue_try_put (BelayQueue *self, gpointer item, GError **error)
 {
   g_return_val_if_fail (self != NULL && item != NULL, FALSE);
-  return belay_passage_try_give (&self->passage, item, priority_of (self, *(gpointer *) item), error);
+  return belay_passage_try_give (&self->passage, item, priority_of (self, *(gpointer *) item), "belay_queue_try_put", error);
 }
 
 BelayFuture *
 belay_queue_put_async (BelayQueue *self, gpointer item)
 {
   g_return_val_if_fail (self != NULL, NULL);
-  return belay_passage_give_async (&self->passage, item, priority_of (self, item));
+  return belay_passage_give_async (&self->passage, item, priority_of (self, item), "belay_queue_put_async");
 }
 
 /* --- getting --- */
@@ -290,7 +290,7 @@ belay_queue_join_at (BelayQueue *self, GError **error, const char *site)
       if (is_done_or_append (self, &turn))
         return TRUE;
       if (belay_turn_wait (&turn, &self->passage.lock))
-        return turn.outcome == BELAY_TURN_SERVED || belay_passage_fail (&self->passage, turn.outcome, error);
+        return turn.outcome == BELAY_TURN_SERVED || belay_passage_fail (&passage_class, turn.outcome, error);
     }
   return FALSE;
 }
@@ -311,7 +311,7 @@ join_answer (BelayAsyncTurn *turn)
       belay_promise_resolve (turn->promise);
       return;
     }
-  belay_passage_fail (turn->owner, turn->turn.outcome, &error);
+  belay_passage_fail (&passage_class, turn->turn.outcome, &error);
   belay_promise_reject (turn->promise, error);
 }
 
