@@ -285,6 +285,154 @@ test_abandoned (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Its home ends while it is used elsewhere. */
+typedef struct
+{
+  BelayPool *pool;
+  Shop       shop;
+} Away;
+
+static gboolean
+make_pool (gpointer data, GError **error)
+{
+  Away *away = data;
+
+  away->pool = belay_pool_new (&(BelayPoolOptions) {
+      .create = create_box, .validate = check_box, .reset = check_box, .destroy = destroy_box, .abandon = abandon_box,
+      .free = free_box, .max = 2, .max_idle_time = 1 }, &away->shop);
+  return TRUE;
+}
+
+static gboolean
+use_while_home_ends (gpointer data, GError **error)
+{
+  for (int i = 0; i < N_ROUNDS; i++)
+    {
+      g_autoptr (GError) failure = NULL;
+      belay_auto (BelayTimeout) limit = belay_timeout (i % 3 == 0 ? 1 : 60000);
+      belay_auto (BelayLease) lease = belay_pool_acquire (data, &failure);
+
+      if (lease != NULL)
+        touch (belay_lease_get (lease));
+      belay_yield (NULL);
+    }
+  return TRUE;
+}
+
+static gpointer
+create_thing (const char *key, gpointer data, GError **error)
+{
+  return data;
+}
+
+static gboolean
+test_home_ends (gpointer data, GError **error)
+{
+  for (int i = 0; i < 6; i++)
+    {
+      Away away = { NULL };
+      BelayLoop *home = belay_loop_new ("home"), *loops[2];
+      BelayFuture *all[2 * N_FIBERS];
+      BelayPoolStats stats;
+
+      if (!belay_await_ok (belay_loop_spawn (home, make_pool, &away, NULL), error))
+        return FALSE;
+      for (guint l = 0; l < 2; l++)
+        loops[l] = belay_loop_new ("users");
+      for (guint f = 0; f < G_N_ELEMENTS (all); f++)
+        all[f] = belay_loop_spawn (loops[f % 2], use_while_home_ends, away.pool, NULL);
+      if (!belay_sleep (i, error) || !belay_close (&home, error) ||
+          !belay_await_ok (belay_future_allv (all, G_N_ELEMENTS (all)), error))
+        return FALSE;
+      belay_pool_get_stats (away.pool, &stats);
+      g_assert_cmpuint (stats.used + stats.waiting, ==, 0);
+      if (!belay_close (&away.pool, error))
+        return FALSE;
+      g_assert_cmpint (g_atomic_int_get (&away.shop.n_live), ==, 0);
+      for (guint l = 0; l < 2; l++)
+        if (!belay_close (&loops[l], error))
+          return FALSE;
+    }
+  return TRUE;
+}
+
+/* The timer that was armed there, and the wish to arm it anew, are both given back, once. */
+static void
+on_freed (gpointer data)
+{
+  *(gboolean *) data = TRUE;
+}
+
+static void
+test_home_has_ended (void)
+{
+  GMainContext *home = g_main_context_new ();
+  gboolean freed = FALSE;
+  BelayLease *lease;
+  BelayPool *pool;
+
+  g_main_context_push_thread_default (home);
+  pool = belay_pool_new (&(BelayPoolOptions) {
+      .create = create_thing, .destroy = destroy_box, .abandon = abandon_box, .max = 1, .max_idle_time = 60000,
+      .destroy_data = on_freed }, &freed);
+  for (guint i = 0; i < 2; i++)
+    {
+      g_autoptr (BelayFuture) future = belay_pool_acquire_async (pool);
+
+      while (!belay_future_is_resolved (future))
+        g_main_context_iteration (home, FALSE);
+      lease = belay_future_take (future, NULL);
+      if (i == 0)
+        belay_release (&lease);
+      while (g_main_context_iteration (home, FALSE)) /* the timer is armed, for the one that was idle */
+        ;
+    }
+  g_autoptr (BelayFuture) waits = belay_pool_acquire_async (pool); /* not for as long as that */
+  g_main_context_pop_thread_default (home);
+  g_main_context_unref (home);
+
+  g_assert_true (belay_future_is_rejected (waits));
+  g_assert_error (belay_future_get_error (waits), BELAY_ERROR, BELAY_ERROR_BROKEN);
+  g_clear_pointer (&waits, belay_future_unref);
+  belay_release (&lease);
+  g_assert_false (freed);
+  belay_pool_abandon (pool);
+  g_assert_false (freed);
+  belay_pool_unref (pool);
+  g_assert_true (freed);
+}
+
+/* Nobody can tell then when the time of an acquire is up. */
+static gboolean
+test_wait_without_home (gpointer data, GError **error)
+{
+  Away away = { NULL };
+  BelayLoop *home = belay_loop_new ("home");
+  BelayLease *leases[2];
+
+  if (!belay_await_ok (belay_loop_spawn (home, make_pool, &away, NULL), error))
+    return FALSE;
+  for (guint i = 0; i < 2; i++)
+    {
+      leases[i] = belay_pool_acquire (away.pool, error);
+      if (leases[i] == NULL)
+        return FALSE;
+      belay_lease_hand_over (leases[i]);
+    }
+  if (!belay_close (&home, error))
+    return FALSE;
+  {
+    belay_auto (BelayTimeout) limit = belay_timeout (20000);
+    g_autoptr (GError) failure = NULL;
+
+    g_assert_null (belay_pool_acquire (away.pool, &failure));
+    g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_BROKEN);
+  }
+  for (guint i = 0; i < 2; i++)
+    belay_release (&leases[i]);
+  return belay_close (&away.pool, error);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -292,5 +440,8 @@ main (int argc, char **argv)
   test_add_fiber ("/pool/L37-conserved-across-threads", test_everybody);
   test_add_fiber ("/pool/L42-abandoned-across-threads", test_abandoned);
   test_add_fiber ("/pool/left-on-another-thread", test_left_elsewhere);
+  test_add_fiber ("/pool/L15-home-ends-while-it-is-used", test_home_ends);
+  g_test_add_func ("/pool/L15-home-has-ended", test_home_has_ended);
+  test_add_fiber ("/pool/L39-no-wait-without-an-end-when-home-has-ended", test_wait_without_home);
   return g_test_run ();
 }

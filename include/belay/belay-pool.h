@@ -40,8 +40,8 @@ typedef struct _BelayPoolOptions BelayPoolOptions;
 
 /**
  * BelayPoolVerdict:
- * @BELAY_POOL_CHECK: as if nobody had been asked: it is reset, and where its user was interrupted or failed it must prove
- *   that it is sound
+ * @BELAY_POOL_CHECK: as if nobody had been asked: it is reset, and where its user failed, or was interrupted while he had
+ *   it, be it by a time-out of his own that he dealt with, it must prove that it is sound
  * @BELAY_POOL_KEEP: it is as after a success
  * @BELAY_POOL_DESTROY: it is destroyed
  *
@@ -70,7 +70,7 @@ typedef enum
  * @BELAY_POOL_DESTROYED: one was destroyed; with the error, when that failed
  * @BELAY_POOL_TIMED_OUT: an acquire had no more time
  * @BELAY_POOL_HELD_LONG: one has been in use for longer than the threshold; the message says by whom
- * @BELAY_POOL_CLOSED: the pool is closed, and nothing of it is left
+ * @BELAY_POOL_CLOSED: the pool is closed, and nothing of it is left but what is stuck
  *
  * What happens in a pool, for those who watch it.
  */
@@ -217,8 +217,9 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_pool_open (const BelayPoolOptions *opt
  * Suspends: while there is none. Cancellation: a checkpoint; no resource is lost by it at any instant.
  * Threads: in a fiber; of any loop. Errors: those of `create`; %G_IO_ERROR_TIMED_OUT, with the state of the pool and the
  * last failure to make a resource, when the caller's time or `acquire_timeout` is up, which is one time for all of it;
- * %G_IO_ERROR_CANCELLED; %G_IO_ERROR_CLOSED; %BELAY_ERROR_DEADLOCK, with who holds what, when all that there is
- * is held by fibers that wait for this pool, the caller among them (see belay_lease_hand_over()).
+ * %G_IO_ERROR_CANCELLED; %G_IO_ERROR_CLOSED; %BELAY_ERROR_DEADLOCK, with who holds what, when all that it could
+ * get is held by fibers that wait for this pool, for what can never come, the caller among them (see
+ * belay_lease_hand_over()).
  *
  * Returns: (transfer full) (nullable): the lease. It keeps the pool alive.
  */
@@ -252,7 +253,7 @@ BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_pool_acquire_key_async (BelayPool *poo
 BELAY_AVAILABLE_IN_1_0 gpointer belay_lease_get       (BelayLease *lease);
 /* The same for who can say why there is none. Errors: %G_IO_ERROR_CLOSED. */
 BELAY_AVAILABLE_IN_1_0 gpointer belay_lease_check     (BelayLease *lease, GError **error);
-/* How often the resource was lent, this time counted: 1 is the first. */
+/* How often the resource was lent, this time counted: 1 is the first; of a lease that has been left 0, and a g_critical(). */
 BELAY_AVAILABLE_IN_1_0 guint64  belay_lease_get_n_uses (BelayLease *lease);
 
 /**
@@ -297,11 +298,12 @@ BELAY_AVAILABLE_IN_1_0 void     belay_lease_hand_over (BelayLease *lease);
  * @n: how many; 0: its minimum
  * @error: return location for a #GError
  *
- * Makes resources until there are @n, all side by side, and waits for them. Those that were made stay, also when others
- * fail.
+ * Makes resources (without a key) until there are @n, all side by side, and waits for them. Those that were made stay,
+ * also when others fail; idle ones that have a key give way.
  *
  * Suspends: yes. Cancellation: a checkpoint; what is being made belongs to the pool. Threads: in a fiber. Errors: the
- * first of `create`; %BELAY_ERROR_MISUSE when @n is more than the maximum; %G_IO_ERROR_CLOSED.
+ * first of `create`; %BELAY_ERROR_MISUSE when @n is more than the maximum, or that is made smaller meanwhile;
+ * %G_IO_ERROR_CLOSED.
  *
  * Returns: %TRUE when they are there
  */
@@ -397,8 +399,8 @@ BELAY_AVAILABLE_IN_1_0 void  belay_pool_get_stats (BelayPool *pool, BelayPoolSta
  * belay_pool_describe:
  * @pool: a pool
  *
- * The state of the pool in words: "5 of 5 in use, 0 idle, 3 waiting; held by the fiber from a.c:12 since 1.5 s, acquired
- * at b.c:7; …".
+ * The state of the pool in words: "5 of 5 in use, 0 idle, 3 waiting; held by the fiber from a.c:12, acquired at b.c:7
+ * 1.5 s ago, the fiber from …".
  *
  * Suspends: never. Cancellation: none. Threads: any. Errors: none.
  *

@@ -96,6 +96,7 @@ struct _BelayStack
   char        *base;            /* lowest usable address, above the guard page */
   gsize        size;            /* from there up, this included */
   guint        valgrind_id;
+  guint        interruptions;   /* how many were observed on it, since it was made */
   BelayHeld   *attached;        /* to failures that the fiber was told of, newest first */
   BelayOwned  *owned;           /* the locks that it has, newest first; see owned.h */
 };

@@ -311,6 +311,7 @@ observe (BelayFiber *fiber, BelayLimit *limit, BelayReason reason)
         mine->expired (mine);
     }
   fiber->stack->observed = TRUE;
+  fiber->stack->interruptions++;
 }
 
 /*

@@ -4,10 +4,7 @@
  *
  * Who waits has no timer of its own: the pool's looks at the first of each line, since all have the same time. What
  * bounds the fiber interrupts it as it does in any other wait.
- *
- * A fiber that waits marks what it holds as *blocked*. When all that counts is lent, and all of that is blocked, nothing
- * can ever come back: the fiber whose wait would make it so fails instead. The marks are cheap and may be out of date for
- * a moment, so they are only a reason to look: each holder must stand in line, and nothing may be about to interrupt it.
+ * A fiber whose deadline has been moved meanwhile gets in line again, at its old place, with the time that it has left.
  */
 #include "sync/pool.h"
 
@@ -33,6 +30,7 @@ unlock_after_lending (BelayPool *self, BelayPoolTodo *todo)
     belay_pool_unlock (self, todo);
 }
 
+/* Who is given a future holds nothing yet, so it is the caller who says that it is held. */
 static gpointer
 try_lend (BelayPool *self, const char *key, BelayFiber *fiber, const char *site)
 {
@@ -48,65 +46,13 @@ try_lend (BelayPool *self, const char *key, BelayFiber *fiber, const char *site)
       return NULL;
     }
   lease = belay_slot_lend (slot, fiber, site, now, &todo);
+  if (G_LIKELY (fiber != NULL))
+    slot->interruptions = fiber->stack->interruptions;
   resource = slot->resource;
   unlock_after_lending (self, &todo);
-  belay_leaks_hold (lease, site);
   if (G_UNLIKELY (self->options.watch != NULL))
     belay_pool_tell (self, BELAY_POOL_ACQUIRED, resource, NULL);
   return lease;
-}
-
-/* --- deadlocks --- */
-
-static BelayTurn *
-turn_of (BelayPool *self, BelayFiber *fiber)
-{
-  for (BelayPoolGroup *group = self->waiting; group != NULL; group = group->next_waiting)
-    for (BelayTurn *turn = group->line.first; turn != NULL; turn = turn->next)
-      if (turn->fiber == fiber)
-        return turn;
-  return NULL;
-}
-
-/* Its fiber stands still, and its limits with it, while its turn is in line and the lock is held. */
-static gboolean
-is_blocked_for_good (BelayPool *self, BelaySlot *slot)
-{
-  return slot->blocked && turn_of (self, slot->holder) != NULL &&
-         belay_limit_pending (slot->holder->stack->limit) == BELAY_REASON_OK;
-}
-
-/* Under the lock, with the fiber in line: whether it would wait for ever. */
-static gboolean
-is_deadlock (BelayPool *self, BelayPoolGroup *group, BelayFiber *fiber)
-{
-  guint limit = group->pool->options.max_per_key;
-  guint n_mine = 0;
-  gboolean of_key;
-
-  if (G_LIKELY (self->n_used == 0))
-    return FALSE;
-  for (BelaySlot *slot = self->slots; slot != NULL; slot = slot->next_of_all)
-    if (slot->state == BELAY_SLOT_USED && slot->holder == fiber)
-      {
-        n_mine++;
-        if (!slot->blocked)
-          {
-            slot->blocked = TRUE;
-            self->n_blocked++;
-          }
-      }
-  if (n_mine == 0 || self->suspended)
-    return FALSE;
-
-  of_key = limit != 0 && group->n_total >= limit;
-  if (!of_key && (self->n_used < self->limit || self->n_blocked < self->n_used))
-    return FALSE;
-  for (BelaySlot *slot = self->slots; slot != NULL; slot = slot->next_of_all)
-    if (slot->state != BELAY_SLOT_SPARE && slot->state != BELAY_SLOT_STUCK && (!of_key || slot->group == group) &&
-        (slot->state != BELAY_SLOT_USED || !is_blocked_for_good (self, slot)))
-      return FALSE;
-  return TRUE;
 }
 
 /* --- waiting, in a fiber --- */
@@ -123,8 +69,6 @@ error_of (const char *name, int outcome, gpointer item)
       error = g_error_copy (((BelayPoolFailure *) item)->error);
       belay_pool_failure_unref (item);
       return error;
-    case BELAY_TURN_BROKEN:
-      return g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN, "the %s has ended", name);
     case BELAY_POOL_TURN_ABANDONED:
     case BELAY_TURN_CLOSED:
     default:
@@ -161,9 +105,9 @@ let_go (BelayPool *self)
   belay_pool_unlock (self, &todo);
 }
 
-/* Gets in line, or takes a fresh one after all. FALSE: the wait would be for ever, or the pool is closed, *@ret_error is set. */
+/* Gets in line, or takes a fresh one after all. FALSE: the pool is closed. */
 static gboolean
-get_in_line (BelayPool *self, const char *key, BelayTurn *turn, BelayPoolWait *wait, gpointer *ret_lease, GError **ret_error)
+get_in_line (BelayPool *self, const char *key, BelayTurn *turn, BelayPoolWait *wait, gpointer *ret_lease)
 {
   gint64 now = belay_clock_after_now ();
   BelayPoolTodo todo = { NULL };
@@ -174,7 +118,6 @@ get_in_line (BelayPool *self, const char *key, BelayTurn *turn, BelayPoolWait *w
     {
       belay_pool_group_check (wait->group, &todo);
       belay_pool_unlock (self, &todo);
-      *ret_error = belay_pool_closed_error (self->name);
       return FALSE;
     }
   slot = take_fresh (self, wait->group, now);
@@ -186,20 +129,6 @@ get_in_line (BelayPool *self, const char *key, BelayTurn *turn, BelayPoolWait *w
     }
   belay_pool_append (turn, wait, now, &todo);
   belay_pool_dispatch (self, now, &todo);
-  if (G_UNLIKELY (is_deadlock (self, wait->group, turn->fiber)))
-    {
-      belay_line_remove (turn);
-      self->holds++;
-      self->stats.deadlocks++;
-      belay_pool_unlock (self, &todo);
-      *ret_error = belay_pool_deadlock_error (self, wait->site); /* while the marks are there */
-      todo = (BelayPoolTodo) { NULL };
-      belay_pool_lock (self);
-      belay_pool_left (turn, &todo);
-      belay_pool_let_go (self, &todo);
-      belay_pool_unlock (self, &todo);
-      return FALSE;
-    }
   belay_pool_unlock (self, &todo);
   return TRUE;
 }
@@ -221,8 +150,11 @@ wait_for_lease (BelayPool *self, const char *key, BelayFiber *fiber, GError **er
       BelayPoolTodo todo = { NULL };
 
       belay_turn_prepare (&turn, &self->own.line, site);
-      if (!get_in_line (self, key, &turn, &wait, &lease, &failure))
-        break;
+      if (!get_in_line (self, key, &turn, &wait, &lease))
+        {
+          failure = belay_pool_closed_error (name);
+          break;
+        }
       if (lease != NULL)
         return lease;
       if (belay_turn_wait (&turn, &self->lock)) /* then the pool is alive only if it is a lease */
@@ -234,6 +166,11 @@ wait_for_lease (BelayPool *self, const char *key, BelayFiber *fiber, GError **er
               failure = belay_pool_late_error (self, belay_now () - begin, site);
               belay_pool_tell (self, BELAY_POOL_TIMED_OUT, NULL, failure);
               let_go (self); /* whoever served it left that to us */
+            }
+          else if (turn.outcome == BELAY_POOL_TURN_DEADLOCK)
+            {
+              failure = belay_pool_deadlock_error (self, site);
+              let_go (self);
             }
           else
             {
@@ -252,7 +189,7 @@ wait_for_lease (BelayPool *self, const char *key, BelayFiber *fiber, GError **er
           let_go (self);
           break;
         }
-      let_go (self); /* a deadline that another thread has moved: to the end of the line */
+      let_go (self); /* a deadline that has been moved: in line again */
     }
   g_propagate_error (error, failure);
   return NULL;
@@ -263,6 +200,7 @@ belay_pool_acquire_key_at (BelayPool *self, const char *key, GError **error, con
 {
   BelayFiber *fiber = belay_fiber_self ();
   gpointer lease;
+  guint head;
 
   g_return_val_if_fail (self != NULL, NULL);
 
@@ -275,10 +213,14 @@ belay_pool_acquire_key_at (BelayPool *self, const char *key, GError **error, con
     return NULL;
   lease = try_lend (self, key, fiber, site);
   if (G_LIKELY (lease != NULL))
-    return lease;
+    {
+      belay_leaks_hold (lease, site);
+      return lease;
+    }
   lease = wait_for_lease (self, key, fiber, error, site);
   if (lease == NULL)
     return NULL;
+  belay_slot_of_lease (lease, &head)->interruptions = fiber->stack->interruptions;
   belay_leaks_hold (lease, site);
   if (G_UNLIKELY (self->options.watch != NULL))
     belay_pool_tell (self, BELAY_POOL_ACQUIRED, belay_lease_get (lease), NULL);
@@ -306,8 +248,14 @@ BelayLease *
 BelayLease *
 belay_pool_try_acquire_key_at (BelayPool *self, const char *key, const char *site)
 {
+  BelayLease *lease;
+
   g_return_val_if_fail (self != NULL, NULL);
-  return belay_forked () ? NULL : try_lend (self, key, belay_fiber_self (), site);
+
+  lease = belay_forked () ? NULL : try_lend (self, key, belay_fiber_self (), site);
+  if (lease != NULL)
+    belay_leaks_hold (lease, site);
+  return lease;
 }
 
 BelayLease *

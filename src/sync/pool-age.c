@@ -5,7 +5,8 @@
  *
  * `due` is when something must be looked at, at the earliest. Whoever finds an earlier instant sets it, and then the
  * timer, on whatever thread that is: elsewhere than at home by an item in the home's queue. When it fires all is looked
- * at, and the next instant is found; what has gone in the meantime makes it fire for nothing once.
+ * at, and the next instant is found; what has gone in the meantime makes it fire for nothing once. When home has ended
+ * there is no timer, and so no wait that has an end.
  *
  * A step whose time is up is first left alone for a while, since its own limits end it; after that its slot counts no
  * more.
@@ -68,6 +69,22 @@ arm_at_home (BelayPool *self)
   belay_pool_unlock (self, &todo);
 }
 
+/* Home has ended: who waits for a time cannot be told of it. A timer that was armed fires, as an orphan. */
+static void
+end_timed_waits (BelayPool *self)
+{
+  BelayPoolFailure *failure = belay_pool_failure_new (belay_context_gone_error ());
+  BelayPoolTodo todo = { NULL };
+  BelayPoolGroup *group;
+
+  belay_pool_lock (self);
+  self->due = G_MAXINT64;
+  while (self->options.acquire_timeout != G_MAXINT64 && (group = belay_pool_first_group (self)) != NULL)
+    belay_pool_serve (group->line.first, BELAY_POOL_TURN_FAILED, belay_pool_failure_ref (failure), belay_now (), &todo);
+  belay_pool_unlock (self, &todo);
+  belay_pool_failure_unref (failure);
+}
+
 static void
 on_look (BelayItem *item)
 {
@@ -76,17 +93,12 @@ on_look (BelayItem *item)
 
   belay_pool_lock (self);
   self->look_queued = FALSE;
+  belay_spin_unlock (&self->lock);
   if (G_UNLIKELY (belay_context_is_gone (self->context)))
-    {
-      self->holds -= self->timer_on; /* it went with its context */
-      self->timer_on = FALSE;
-    }
+    end_timed_waits (self);
   else
-    {
-      belay_spin_unlock (&self->lock);
-      arm_at_home (self);
-      belay_pool_lock (self);
-    }
+    arm_at_home (self);
+  belay_pool_lock (self);
   belay_pool_let_go (self, &todo);
   belay_pool_unlock (self, &todo);
 }

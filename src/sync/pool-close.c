@@ -346,6 +346,8 @@ belay_pool_warm_up (BelayPool *self, guint n, GError **error)
         {
           BelayPoolFailure *failed = turn.item;
 
+          if (turn.outcome == BELAY_POOL_TURN_AGAIN)
+            continue;
           ok = turn.outcome == BELAY_TURN_SERVED;
           if (turn.outcome == BELAY_POOL_TURN_FAILED)
             {

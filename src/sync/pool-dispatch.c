@@ -54,17 +54,29 @@ belay_pool_append (BelayTurn *turn, BelayPoolWait *wait, gint64 now, BelayPoolTo
 {
   BelayPoolGroup *group = wait->group;
   BelayPool *self = group->pool;
+  BelayTurn *before = NULL;
   gint64 late;
 
-  wait->ticket = ++self->ticket;
-  wait->begin = now;
+  if (G_LIKELY (wait->ticket == 0))
+    {
+      wait->ticket = ++self->ticket;
+      wait->begin = now;
+    }
+  else
+    {
+      before = group->line.first;
+      while (before != NULL && belay_pool_wait_of (before)->ticket < wait->ticket)
+        before = before->next;
+    }
   turn->need = (gint64) (guintptr) wait;
-  belay_line_append (&group->line, turn);
+  belay_line_insert (&group->line, turn, before);
+  if (turn->fiber != NULL)
+    belay_pool_block (self, turn);
   group->n_turns++;
   self->n_waiting++;
   self->warm = TRUE;
   note_waits (group);
-  late = belay_pool_later (now, self->options.acquire_timeout);
+  late = belay_pool_later (wait->begin, self->options.acquire_timeout);
   if (late < self->due)
     belay_pool_look_at (self, late, todo);
 }
@@ -78,8 +90,8 @@ note_gone (BelayTurn *turn, BelayPoolTodo *todo)
   group->n_turns--;
   self->n_waiting--;
   note_if_nobody_waits (group);
-  if (G_UNLIKELY (self->n_blocked > 0) && turn->fiber != NULL)
-    belay_pool_unblock (self, turn->fiber);
+  if (G_UNLIKELY (self->n_blocked > 0))
+    belay_pool_unblock (self, turn);
   belay_pool_group_check (group, todo);
 }
 
@@ -109,20 +121,8 @@ belay_pool_left (BelayTurn *turn, BelayPoolTodo *todo)
   note_gone (turn, todo);
 }
 
-void
-belay_pool_unblock (BelayPool *self, BelayFiber *fiber)
-{
-  for (BelaySlot *slot = self->slots; slot != NULL; slot = slot->next_of_all)
-    if (slot->state == BELAY_SLOT_USED && slot->blocked && slot->holder == fiber)
-      {
-        slot->blocked = FALSE;
-        self->n_blocked--;
-      }
-}
-
-/* The ticket of the @n-th in a group's line, from 0. */
-static gsize
-ticket_of (BelayPoolGroup *group, guint n)
+gsize
+belay_pool_ticket_of (BelayPoolGroup *group, guint n)
 {
   BelayTurn *turn = group->line.first;
 
@@ -137,7 +137,7 @@ belay_pool_first_group (BelayPool *self)
   BelayPoolGroup *found = NULL;
 
   for (BelayPoolGroup *group = self->waiting; group != NULL; group = group->next_waiting)
-    if (group->line.first != NULL && (found == NULL || ticket_of (group, 0) < ticket_of (found, 0)))
+    if (group->line.first != NULL && (found == NULL || belay_pool_ticket_of (group, 0) < belay_pool_ticket_of (found, 0)))
       found = group;
   return found;
 }
@@ -151,7 +151,7 @@ first_uncovered (BelayPool *self)
 
   for (BelayPoolGroup *group = self->waiting; group != NULL; group = group->next_waiting)
     if (group->line.n > group->promised &&
-        (found == NULL || ticket_of (group, group->promised) < ticket_of (found, found->promised)))
+        (found == NULL || belay_pool_ticket_of (group, group->promised) < belay_pool_ticket_of (found, found->promised)))
       found = group;
   return found;
 }
@@ -214,7 +214,7 @@ cover_those_who_wait (BelayPool *self, gint64 now, BelayPoolTodo *todo)
     {
       if (cover_by_idle (group, now, todo))
         continue;
-      if (self->options.max_per_key != 0 && group->n_total >= self->options.max_per_key)
+      if (belay_pool_group_is_full (group))
         {
           group->promised = G_MAXUINT;
           continue;
@@ -254,11 +254,24 @@ target (BelayPool *self)
   return MIN (n, self->max);
 }
 
+/* The oldest idle one that has a key. */
+static BelaySlot *
+oldest_with_key (BelayPool *self)
+{
+  BelaySlot *slot = self->oldest;
+
+  while (slot != NULL && slot->group == &self->own)
+    slot = slot->newer;
+  return slot;
+}
+
+/* What is asked for by somebody who waits for it makes what has keys give way, and the minimum does not. */
 static void
 refill (BelayPool *self, gint64 now, BelayPoolTodo *todo)
 {
   BelayPoolGroup *group = &self->own;
   guint n = target (self);
+  BelaySlot *old;
 
   if (G_LIKELY (group->n_total - group->n_ending >= n))
     return;
@@ -268,8 +281,38 @@ refill (BelayPool *self, gint64 now, BelayPoolTodo *todo)
         belay_pool_look_at (self, self->refill_after, todo);
       return;
     }
-  while (group->n_total - group->n_ending + todo->n_needed < n && cover_by_new (group, todo))
-    ;
+  while (group->n_total - group->n_ending + todo->n_needed < n)
+    {
+      guint total = belay_pool_total (self);
+
+      if (total - self->n_ending + todo->n_needed < self->max)
+        {
+          if (!cover_by_new (group, todo))
+            return; /* what ends makes room */
+        }
+      else if (self->warmers.first != NULL && (old = oldest_with_key (self)) != NULL)
+        {
+          belay_slot_from_idle (old, BELAY_SLOT_CLOSING);
+          belay_slot_close (old, BELAY_POOL_EVICTED, BELAY_REASON_OK, todo);
+        }
+      else
+        {
+          return;
+        }
+    }
+}
+
+void
+belay_pool_recall_warmers (BelayPool *self, BelayPoolTodo *todo)
+{
+  for (BelayTurn *turn = self->warmers.first; turn != NULL;)
+    {
+      BelayTurn *next = turn->next;
+
+      if (turn->need > self->max)
+        belay_line_serve (turn, BELAY_POOL_TURN_AGAIN, &todo->served);
+      turn = next;
+    }
 }
 
 void
@@ -302,13 +345,34 @@ belay_pool_tell_warmers (BelayPool *self, BelayPoolFailure *failure, BelayPoolTo
   self->refill_after = now + self->refill_delay;
 }
 
+/* Idle ones that are too many go, the oldest first; those beyond the maximum only if nobody waits. */
+static void
+trim (BelayPool *self, BelayPoolTodo *todo)
+{
+  guint limit = self->waiting == NULL ? self->max : self->limit;
+
+  while (self->oldest != NULL && belay_pool_total (self) - self->n_ending > limit)
+    {
+      BelaySlot *slot = self->oldest;
+
+      belay_slot_from_idle (slot, BELAY_SLOT_CLOSING);
+      belay_slot_close (slot, BELAY_POOL_EVICTED, BELAY_REASON_OK, todo);
+    }
+}
+
 void
 belay_pool_dispatch (BelayPool *self, gint64 now, BelayPoolTodo *todo)
 {
-  if (G_UNLIKELY (self->state != BELAY_POOL_RUNNING || self->suspended))
+  if (G_UNLIKELY (self->state != BELAY_POOL_RUNNING))
+    return;
+  if (G_UNLIKELY (belay_pool_total (self) - self->n_ending > self->max))
+    trim (self, todo);
+  if (G_UNLIKELY (self->suspended))
     return;
   if (self->waiting != NULL)
     cover_those_who_wait (self, now, todo);
   if (G_UNLIKELY (self->min > 0 || self->warmers.first != NULL))
     refill (self, now, todo);
+  if (G_UNLIKELY (self->n_blocked > 0))
+    belay_pool_tell_deadlocks (self, now, todo);
 }

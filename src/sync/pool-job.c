@@ -188,6 +188,10 @@ end_create (BelaySlot *slot, gpointer resource, GError *error)
           slot->job = NULL;
           belay_slot_to_spare (slot, &todo);
         }
+      else
+        {
+          self->stats.created++;
+        }
     }
   else if (failure != NULL)
     {
@@ -396,12 +400,6 @@ never_ran (BelayPoolJob *job)
                                      self->name);
 
       end_create (slot, NULL, error);
-      return;
-    }
-  if (state == BELAY_SLOT_STUCK && slot->resource == NULL)
-    {
-      end_create (slot, NULL, g_error_new (BELAY_ERROR, BELAY_ERROR_BROKEN,
-                                           "making a resource of the %s did not begin in time", self->name));
       return;
     }
   if (!belay_context_is_gone (self->context) && state != BELAY_SLOT_CLOSING)

@@ -7,7 +7,7 @@
  * before. (One that was left, and its slot lent again a multiple of eight times since, cannot be told. It is a mistake of
  * the program that is then not found.)
  *
- * Coming back: a user who was interrupted, or whose block failed, leaves the resource in a state that nobody knows. It
+ * Coming back: a user who was interrupted while he had it, or whose block failed, leaves the resource in a state that nobody knows. It
  * must prove that it is sound, by reset, by validate, or both; where there is neither, it is destroyed. What is left in
  * the ordinary way is reset, where there is a reset, and else lent again at once.
  */
@@ -19,15 +19,6 @@ static gboolean lease_tell (gpointer lease, BelayReason reason, GError **error);
 #define LEASE_CLASS { BELAY_TAG_INSTANT, "BelayLease", lease_tell, NULL, lease_leave, NULL }
 const BelayPlainClass belay_lease_classes[BELAY_POOL_HEADS] = { LEASE_CLASS, LEASE_CLASS, LEASE_CLASS, LEASE_CLASS,
                                                                 LEASE_CLASS, LEASE_CLASS, LEASE_CLASS, LEASE_CLASS };
-
-static inline BelaySlot *
-slot_of (gpointer lease, guint *ret_head)
-{
-  gsize head = (gsize) (((BelayPlain *) lease)->klass - belay_lease_classes);
-
-  *ret_head = (guint) head;
-  return (BelaySlot *) ((BelayPlain *) lease - head);
-}
 
 static inline gboolean
 is_in_force (BelaySlot *slot, guint head)
@@ -60,11 +51,8 @@ end_use (BelaySlot *slot, gint64 now)
 
   self->stats.hold_time += (guint64) held;
   self->stats.holds[belay_pool_bucket (held)]++;
-  if (G_UNLIKELY (slot->blocked))
-    {
-      slot->blocked = FALSE;
-      self->n_blocked--;
-    }
+  if (G_UNLIKELY (slot->blocked != NULL))
+    belay_slot_unblock (slot);
   slot->holder = NULL;
 }
 
@@ -159,11 +147,22 @@ leave_slow (BelaySlot *slot, BelayReason reason, gint64 now)
   belay_pool_unlock (self, &todo);
 }
 
+/* Of a fiber that was interrupted once: whether it is being, or was while it had this. */
+static BelayReason
+reason_of (BelaySlot *slot, BelayFiber *fiber)
+{
+  BelayReason reason = belay_limit_reason (fiber);
+
+  if (reason >= BELAY_REASON_ERROR || slot->holder != fiber)
+    return reason;
+  return fiber->stack->interruptions != slot->interruptions ? BELAY_REASON_CANCELLED : BELAY_REASON_OK;
+}
+
 static void
 lease_leave (gpointer lease)
 {
   guint head;
-  BelaySlot *slot = slot_of (lease, &head);
+  BelaySlot *slot = belay_slot_of_lease (lease, &head);
   BelayPool *self = slot->pool;
   BelayFiber *fiber = belay_fiber_self ();
   gint64 now = belay_clock_after_now ();
@@ -176,7 +175,7 @@ lease_leave (gpointer lease)
       fail_left ("a BelayLease");
       return;
     }
-  if (G_LIKELY (!self->careful && !interrupted && slot->reason == BELAY_REASON_OK && !slot->broken && !slot->blocked &&
+  if (G_LIKELY (!self->careful && !interrupted && slot->reason == BELAY_REASON_OK && !slot->broken && slot->blocked == NULL &&
                 self->state == BELAY_POOL_RUNNING && self->waiting == NULL && belay_slot_why_old (slot, now) == 0 &&
                 belay_pool_total (self) <= self->max))
     {
@@ -190,7 +189,7 @@ lease_leave (gpointer lease)
         belay_pool_unlock (self, &todo);
       return;
     }
-  leave_slow (slot, interrupted ? belay_limit_reason (fiber) : BELAY_REASON_OK, now);
+  leave_slow (slot, interrupted ? reason_of (slot, fiber) : BELAY_REASON_OK, now);
 }
 
 /* An instant guard's `close` is told why, when that is no success, before it is released. */
@@ -198,7 +197,7 @@ static gboolean
 lease_tell (gpointer lease, BelayReason reason, GError **error)
 {
   guint head;
-  BelaySlot *slot = slot_of (lease, &head);
+  BelaySlot *slot = belay_slot_of_lease (lease, &head);
 
   belay_pool_lock (slot->pool);
   if (is_in_force (slot, head))
@@ -209,6 +208,21 @@ lease_tell (gpointer lease, BelayReason reason, GError **error)
 
 /* --- in between --- */
 
+/* The slot of a lease in force, with the lock held; or NULL, reported. */
+static BelaySlot *
+lock_slot (gpointer lease, const char *what)
+{
+  guint head;
+  BelaySlot *slot = belay_slot_of_lease (lease, &head);
+
+  belay_pool_lock (slot->pool);
+  if (G_LIKELY (is_in_force (slot, head)))
+    return slot;
+  belay_spin_unlock (&slot->pool->lock);
+  fail_left (what);
+  return NULL;
+}
+
 gpointer
 belay_lease_get (BelayLease *lease)
 {
@@ -217,7 +231,7 @@ belay_lease_get (BelayLease *lease)
 
   g_return_val_if_fail (lease != NULL && is_lease (lease), NULL);
 
-  slot = slot_of (lease, &head);
+  slot = belay_slot_of_lease (lease, &head);
   if (G_UNLIKELY (!is_in_force (slot, head)))
     {
       fail_left ("belay_lease_get");
@@ -243,25 +257,17 @@ belay_lease_check (BelayLease *lease, GError **error)
 guint64
 belay_lease_get_n_uses (BelayLease *lease)
 {
-  guint head;
+  guint64 n_uses;
+  BelaySlot *slot;
 
   g_return_val_if_fail (lease != NULL && is_lease (lease), 0);
-  return slot_of (lease, &head)->n_uses;
-}
 
-/* The slot of a lease in force, with the lock held; or NULL, reported. */
-static BelaySlot *
-lock_slot (gpointer lease, const char *what)
-{
-  guint head;
-  BelaySlot *slot = slot_of (lease, &head);
-
-  belay_pool_lock (slot->pool);
-  if (G_LIKELY (is_in_force (slot, head)))
-    return slot;
+  slot = lock_slot (lease, "belay_lease_get_n_uses");
+  if (slot == NULL)
+    return 0;
+  n_uses = slot->n_uses;
   belay_spin_unlock (&slot->pool->lock);
-  fail_left (what);
-  return NULL;
+  return n_uses;
 }
 
 void
@@ -288,9 +294,8 @@ belay_lease_hand_over (BelayLease *lease)
   slot = lock_slot (lease, "belay_lease_hand_over");
   if (slot == NULL)
     return;
-  if (slot->blocked)
-    slot->pool->n_blocked--;
-  slot->blocked = FALSE;
+  if (slot->blocked != NULL)
+    belay_slot_unblock (slot);
   slot->holder = NULL;
   belay_spin_unlock (&slot->pool->lock);
 }

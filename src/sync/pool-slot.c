@@ -225,7 +225,6 @@ belay_slot_lend (BelaySlot *slot, BelayFiber *fiber, const char *site, gint64 no
   slot->holder_site = fiber != NULL ? fiber->site : NULL;
   slot->site = site;
   slot->reason = BELAY_REASON_OK;
-  slot->blocked = FALSE;
   self->stats.acquired++;
   if (G_UNLIKELY (self->options.held_long != G_MAXINT64))
     {
@@ -247,6 +246,19 @@ belay_slot_why_old (BelaySlot *slot, gint64 now)
   return 0;
 }
 
+/* The group whose first has waited longest, of those for which nothing is on its way, and which could use room. */
+static BelayPoolGroup *
+first_in_need (BelayPool *self)
+{
+  BelayPoolGroup *found = NULL;
+
+  for (BelayPoolGroup *group = self->waiting; group != NULL; group = group->next_waiting)
+    if (group->line.n > group->n_coming && !belay_pool_group_is_full (group) &&
+        (found == NULL || belay_pool_ticket_of (group, 0) < belay_pool_ticket_of (found, 0)))
+      found = group;
+  return found;
+}
+
 /* Somebody who waits for another key has been passed over often enough: then this one makes room. */
 static gboolean
 must_make_room (BelayPoolGroup *group)
@@ -254,10 +266,10 @@ must_make_room (BelayPoolGroup *group)
   BelayPool *self = group->pool;
   BelayPoolGroup *first;
 
-  if (G_LIKELY (!self->keyed))
+  if (G_LIKELY (!self->keyed) || belay_pool_total (self) < self->limit || self->n_ending > 0)
     return FALSE;
-  first = belay_pool_first_group (self);
-  if (first == group || belay_pool_total (self) < self->limit || self->n_ending > 0)
+  first = first_in_need (self);
+  if (first == NULL || belay_pool_ticket_of (group, 0) < belay_pool_ticket_of (first, 0) || first == group)
     return FALSE;
   if (first->passed++ < BELAY_POOL_PASSES)
     return FALSE;

@@ -12,7 +12,6 @@ typedef struct
 {
   const char *site, *holder_site;
   gint64      since;
-  gboolean    blocked;
 } Holder;
 
 typedef struct
@@ -53,7 +52,7 @@ take_snapshot (BelayPool *self, Snapshot *snapshot)
     snapshot->failure = belay_pool_failure_ref (self->last_failure);
   for (BelaySlot *slot = self->slots; slot != NULL && snapshot->n_holders < HOLDERS; slot = slot->next_of_all)
     if (slot->state == BELAY_SLOT_USED)
-      snapshot->holders[snapshot->n_holders++] = (Holder) { slot->site, slot->holder_site, slot->since, slot->blocked };
+      snapshot->holders[snapshot->n_holders++] = (Holder) { slot->site, slot->holder_site, slot->since };
   belay_spin_unlock (&self->lock);
 }
 
@@ -178,7 +177,7 @@ belay_pool_check (BelayPool *self)
 void
 belay_pool_check (BelayPool *self)
 {
-  guint n[BELAY_SLOT_USED + 1] = { 0 };
+  guint n[BELAY_SLOT_USED + 1] = { 0 }, total = belay_pool_total (self);
 
   if (G_LIKELY (!belay_clock_virtual)) /* under test alone */
     return;
@@ -190,5 +189,7 @@ belay_pool_check (BelayPool *self)
   g_assert_cmpuint (n[BELAY_SLOT_RETURNING] + n[BELAY_SLOT_CLOSING], ==, self->n_closing);
   g_assert_cmpuint (n[BELAY_SLOT_CLOSING], ==, self->n_ending);
   g_assert_cmpuint (n[BELAY_SLOT_STUCK], ==, self->n_stuck);
+  g_assert_cmpuint (total, <=, MAX (self->limit, self->checked)); /* a smaller maximum is never added to */
+  self->checked = total;
 }
 #endif

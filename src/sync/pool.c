@@ -440,6 +440,7 @@ void
 belay_pool_resize (BelayPool *self, guint min, guint max)
 {
   BelayPoolTodo todo = { NULL };
+  gint64 now = belay_now ();
 
   g_return_if_fail (self != NULL && max > 0 && min <= max);
   if (belay_forked ())
@@ -449,15 +450,10 @@ belay_pool_resize (BelayPool *self, guint min, guint max)
   self->min = min;
   self->max = max;
   self->limit = max + MIN (self->options.overflow, G_MAXUINT - max);
-  for (BelaySlot *slot = self->oldest; slot != NULL && belay_pool_total (self) - self->n_ending > max;)
-    {
-      BelaySlot *newer = slot->newer;
-
-      belay_slot_from_idle (slot, BELAY_SLOT_CLOSING);
-      belay_slot_close (slot, BELAY_POOL_EVICTED, BELAY_REASON_OK, &todo);
-      slot = newer;
-    }
-  belay_pool_dispatch (self, belay_now (), &todo);
+  belay_pool_recall_warmers (self, &todo);
+  if (self->ages && self->state == BELAY_POOL_RUNNING)
+    belay_pool_look_at (self, now, &todo); /* what only the minimum kept */
+  belay_pool_dispatch (self, now, &todo);
   belay_pool_unlock (self, &todo);
 }
 

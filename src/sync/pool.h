@@ -70,6 +70,8 @@ enum
 {
   BELAY_POOL_TURN_FAILED = BELAY_TURN_OWN, /* `item` is a BelayPoolFailure */
   BELAY_POOL_TURN_LATE,                    /* the pool's own time for an acquire is up */
+  BELAY_POOL_TURN_DEADLOCK,                /* it would wait for ever */
+  BELAY_POOL_TURN_AGAIN,                   /* of a warmer: what it waits for may have become impossible */
   BELAY_POOL_TURN_ABANDONED
 };
 
@@ -88,7 +90,7 @@ struct _BelaySlot
   guint8          freed_late;   /* it was returned meanwhile: who forces it frees it */
   guint8          told;         /* that it is held for long */
   guint8          overdue;      /* its job has been found to be out of time once */
-  guint8          blocked;      /* USED: its holder waits for the pool */
+  guint8          hope;         /* pool-deadlock.c's own, as the group's */
   guint           lends;        /* of the slot: which head is in force */
   guint           generation;   /* of the group, when the resource was made */
   guint64         n_uses;       /* of the resource */
@@ -97,6 +99,8 @@ struct _BelaySlot
   gint64          expires;      /* the end of its lifetime */
   gint64          deadline;     /* of the job's step */
   BelayFiber     *holder;       /* USED: compared only, as it may have ended; NULL: not known */
+  BelayTurn      *blocked;      /* USED: its holder waits for the pool, or has left the line and is not seen to yet */
+  guint           interruptions; /* USED: of the holder, when it got it; the holder's own */
   const char     *site, *holder_site;
   BelaySlot      *older, *newer;             /* IDLE: of the pool's; the first is the oldest */
   BelaySlot      *older_of_key, *newer_of_key; /* the same, of the group's */
@@ -123,14 +127,15 @@ struct _BelayPoolGroup
   guint           passed;       /* how often its first was passed over */
   guint           generation;
   guint8          waits;        /* it is in the list of those where somebody waits */
+  guint8          hope;
 };
 
 /* What a turn in a group's line is of: `need` is its address, see belay_pool_wait_of(). */
 typedef struct
 {
   BelayPoolGroup *group;
-  gsize           ticket; /* who came first has the smaller one */
-  gint64          begin;
+  gsize           ticket; /* who came first has the smaller one; 0: has not come yet */
+  gint64          begin;  /* of the first wait */
   const char     *site;
 } BelayPoolWait;
 
@@ -178,10 +183,11 @@ struct _BelayPool
   guint            n_idle, n_used, n_opening, n_closing, n_stuck;
   guint            n_ending;    /* CLOSING, of n_closing */
   guint            n_slots;     /* all */
-  guint            n_blocked;   /* slots whose holders wait */
+  guint            n_blocked;   /* slots that are */
   guint            n_waiting;   /* turns that have not been served, nor seen to after they left */
   guint            holds;
   gsize            ticket;      /* of who came last */
+  guint            checked;     /* belay_pool_check()'s own: how many there were the last time */
   BelayLine        warmers;     /* who waits until so many are there */
   BelayLine        closers;
   gint64           refill_after, refill_delay;
@@ -227,6 +233,32 @@ static inline guint
 belay_pool_total (BelayPool *self)
 {
   return self->n_idle + self->n_used + self->n_opening + self->n_closing;
+}
+
+/* There may be no more of its key. */
+static inline gboolean
+belay_pool_group_is_full (BelayPoolGroup *group)
+{
+  guint max = group->pool->options.max_per_key;
+
+  return max != 0 && group->n_total >= max;
+}
+
+static inline void
+belay_slot_unblock (BelaySlot *slot)
+{
+  slot->blocked = NULL;
+  slot->pool->n_blocked--;
+}
+
+/* The slot of a lease, and which of its heads that is. */
+static inline BelaySlot *
+belay_slot_of_lease (gpointer lease, guint *ret_head)
+{
+  gsize head = (gsize) (((BelayPlain *) lease)->klass - belay_lease_classes);
+
+  *ret_head = (guint) head;
+  return (BelaySlot *) ((BelayPlain *) lease - head);
 }
 
 /* The place of a time among a histogram's. */
@@ -280,19 +312,29 @@ guint           belay_slot_why_old      (BelaySlot *slot, gint64 now);
 void            belay_slot_close        (BelaySlot *slot, guint why, BelayReason reason, BelayPoolTodo *todo);
 
 /* --- pool-dispatch.c: under the lock, all of it --- */
-/* @wait: its group and its line in the program are set. */
+/* @wait: its group and its line in the program are set. Who was in line before has its place again. */
 void            belay_pool_append       (BelayTurn *turn, BelayPoolWait *wait, gint64 now, BelayPoolTodo *todo);
 void            belay_pool_serve        (BelayTurn *turn, int outcome, gpointer item, gint64 now, BelayPoolTodo *todo);
 /* A turn has left its line by itself. */
 void            belay_pool_left         (BelayTurn *turn, BelayPoolTodo *todo);
-/* The holder's wait has ended. */
-void            belay_pool_unblock      (BelayPool *self, BelayFiber *fiber);
 /* Sees to invariant 3. */
 void            belay_pool_dispatch     (BelayPool *self, gint64 now, BelayPoolTodo *todo);
+/* The ticket of the @n-th in a group's line, from 0. */
+gsize           belay_pool_ticket_of    (BelayPoolGroup *group, guint n);
 /* The group whose first has waited longest; NULL: nobody waits. */
 BelayPoolGroup *belay_pool_first_group  (BelayPool *self);
 /* Who waits until there are so many looks again. @failure (nullable): one could not be made. */
 void            belay_pool_tell_warmers (BelayPool *self, BelayPoolFailure *failure, BelayPoolTodo *todo);
+/* The maximum has changed: who waits for more looks again. */
+void            belay_pool_recall_warmers (BelayPool *self, BelayPoolTodo *todo);
+
+/* --- pool-deadlock.c: under the lock, all of it --- */
+/* A fiber is in line: what it has is blocked. */
+void            belay_pool_block        (BelayPool *self, BelayTurn *turn);
+/* Its turn is seen to. */
+void            belay_pool_unblock      (BelayPool *self, BelayTurn *turn);
+/* Where something is blocked: who waits for ever is told. */
+void            belay_pool_tell_deadlocks (BelayPool *self, gint64 now, BelayPoolTodo *todo);
 
 /* --- pool-job.c --- */
 /* Under no lock. */
