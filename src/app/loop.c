@@ -92,7 +92,8 @@ loop_main (gpointer data)
   g_main_loop_run (self->main_loop);
   /* Releases that were scheduled here, and notices that may hold the last reference of something: nobody else runs them. And what is
    * kept open here for whoever may come to use it. */
-  while (belay_shared_close_idle (self->context) || belay_context_has_detached (self->context) || belay_context_has_items (self->context))
+  while (belay_shared_close_idle (self->context) || belay_context_has_detached (self->context) ||
+         belay_context_has_items (self->context))
     g_main_context_iteration (self->main_context, TRUE);
   g_main_context_pop_thread_default (self->main_context);
   belay_promise_resolve (self->ended);
