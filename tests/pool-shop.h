@@ -29,8 +29,9 @@ reenter (Shop *shop)
   if (!shop->reenters)
     return;
   belay_pool_get_stats (shop->pool, &stats);
-  g_autofree char *text = belay_pool_describe (shop->pool);
-  belay_auto (BelayLease) lease = belay_pool_try_acquire (shop->pool);
+  g_free (belay_pool_describe (shop->pool));
+  BelayLease *lease = belay_pool_try_acquire (shop->pool);
+  belay_close (&lease, NULL);
 }
 
 G_GNUC_UNUSED static gpointer

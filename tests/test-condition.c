@@ -448,6 +448,89 @@ test_no_lock (gpointer data, GError **error)
   return TRUE;
 }
 
+/* --- called back, and misused --- */
+
+static void
+close_lock (gpointer lock)
+{
+  belay_lock_close (lock);
+}
+
+/* The hand-off of the lock answers a future, whose callback ends the wait before it has begun. */
+static gboolean
+test_called_back (gpointer data, GError **error)
+{
+  Store store;
+  BelayLockGuard *held;
+  BelayPromise *loser = belay_promise_new ();
+  BelayFuture *race;
+  g_autoptr (GError) failure = NULL;
+
+  store_init (&store);
+  held = belay_lock_acquire (store.lock, error);
+  belay_promise_on_cancel (loser, close_lock, store.lock, NULL);
+  race = belay_future_race (belay_lock_acquire_async (store.lock), belay_promise_get_future (loser), NULL);
+  g_assert_false (belay_condition_wait (store.changed, &held, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  g_assert_null (held);
+  belay_future_unref (race);
+  belay_promise_unref (loser);
+  store_clear (&store);
+  return TRUE;
+}
+
+static gboolean
+expect_dropped (gpointer data, GError **error)
+{
+  Store *self = data;
+  belay_auto (BelayLockGuard) held = belay_lock_acquire (self->lock, error);
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_false (belay_condition_wait (self->changed, &held, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_BROKEN);
+  g_assert_nonnull (strstr (failure->message, "reference to the condition"));
+  g_assert_true (held == (BelayLockGuard *) self->lock);
+  thing_note ("told");
+  return TRUE;
+}
+
+/* The last reference goes while somebody waits: he is told, and has the lock, as ever. */
+static gboolean
+test_dropped_with_waiter (gpointer data, GError **error)
+{
+  Store store;
+  BelayFuture *waiter;
+
+  store_init (&store);
+  waiter = belay_spawn (expect_dropped, &store);
+  until_n_wait (&store, 1);
+  expect_critical ("the last reference to a condition was dropped while somebody waits*");
+  belay_condition_unref (store.changed);
+  g_test_assert_expected_messages ();
+  belay_lock_unref (store.lock); /* the condition's own is left */
+  g_assert_true (belay_await_ok (waiter, error));
+  assert_log ("told");
+  return TRUE;
+}
+
+/* Nobody looks at what the lock protects without it. */
+static gboolean
+test_wait_for_misuse (gpointer data, GError **error)
+{
+  Store store;
+  BelayLockGuard *held = NULL;
+  g_autoptr (GError) failure = NULL;
+
+  store_init (&store);
+  store.items = 1;
+  expect_critical ("belay_condition_wait: the caller does not hold*");
+  g_assert_false (belay_condition_wait_for (store.changed, &held, has_items, &store, &failure));
+  g_test_assert_expected_messages ();
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_MISUSE);
+  store_clear (&store);
+  return TRUE;
+}
+
 /* --- everywhere --- */
 
 typedef struct
@@ -628,6 +711,9 @@ main (int argc, char **argv)
   thing_add_test ("/condition/L35-future-dropped-passes-on", test_async_dropped);
   thing_add_test ("/condition/L36-close", test_close);
   thing_add_test ("/condition/L34-L36-no-lock-to-be-had", test_no_lock);
+  thing_add_test ("/condition/L35-L36-called-back-by-the-hand-off", test_called_back);
+  thing_add_test ("/condition/L34-L35-dropped-with-a-waiter", test_dropped_with_waiter);
+  thing_add_test ("/condition/L34-waits-for-without-the-lock", test_wait_for_misuse);
   thing_add_test ("/condition/boxed", test_boxed);
   thing_add_single_test ("/condition/L32-L35-interrupted-everywhere", test_everywhere);
   thing_add_single_test ("/condition/L35-threads", test_threads);

@@ -70,6 +70,15 @@ keep_permit (gpointer data, GError **error)
 }
 
 static gboolean
+keep_tried (gpointer data, GError **error)
+{
+  BelayPermit *permit = belay_semaphore_try_acquire (semaphore);
+  BelayPermits *permits = belay_semaphore_try_acquire_many (semaphore, 2);
+
+  return permit != NULL && permits != NULL;
+}
+
+static gboolean
 keep_nothing (gpointer data, GError **error)
 {
   belay_auto (Lamp) lamp = belay_await (lamp_open (), error);
@@ -176,7 +185,7 @@ static const struct
 } scenarios[] = {
   { "lamp", keep_lamp },    { "permit", keep_permit },           { "nothing", keep_nothing }, { "many", keep_one_of_many },
   { "finalize", finalize }, { "thread", give_to_another_thread }, { "long", hold_long },      { "scope", drop_scope },
-  { "unseen", fail_unseen },
+  { "unseen", fail_unseen }, { "tried", keep_tried },
 };
 
 static int
@@ -231,7 +240,7 @@ count (const char *text, const char *what)
 static void
 test_told_at_the_end (void)
 {
-  g_autofree char *lamp = NULL, *permit = NULL, *many = NULL, *application = NULL, *off = NULL;
+  g_autofree char *lamp = NULL, *permit = NULL, *tried = NULL, *many = NULL, *application = NULL, *off = NULL;
   gboolean ok;
 
   lamp = run ("lamp", "leaks", &ok);
@@ -242,6 +251,9 @@ test_told_at_the_end (void)
   g_assert_nonnull (strstr (lamp, "by the fiber from belay_run"));
   permit = run ("permit", "leaks", &ok);
   g_assert_cmpuint (count (permit, "belay: held: a BelayPermit from "), ==, 1);
+  tried = run ("tried", "leaks", &ok);
+  g_assert_cmpuint (count (tried, "belay: held: a BelayPermit"), ==, 2);
+  g_assert_cmpuint (count (tried, "test-leaks.c:"), ==, 2);
   many = run ("many", "leaks", &ok);
   g_assert_cmpuint (count (many, "belay: held: "), ==, 1);
   application = run ("application", "leaks", &ok);

@@ -443,6 +443,52 @@ test_last_reference (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Who has it may take a reference, also when there was none left. */
+static gboolean
+test_new_reference (gpointer data, GError **error)
+{
+  BelayLock *lock = belay_lock_new ();
+  BelayLockGuard *held = belay_lock_acquire (lock, error);
+
+  belay_lock_unref (lock);
+  g_assert_true (belay_lock_ref (lock) == lock);
+  belay_release (&held);
+  g_assert_false (belay_lock_is_locked (lock)); /* the sanitizers see whether it is there */
+  held = belay_lock_acquire (lock, error);
+  belay_lock_unref (lock);
+  belay_release (&held);
+  return TRUE;
+}
+
+static gboolean
+lose_the_last (gpointer data, GError **error)
+{
+  BelayLockGuard *lost = belay_lock_acquire (data, error);
+
+  belay_lock_unref (data);
+  while (belay_lock_get_n_waiting (data) < 1)
+    belay_yield (NULL);
+  expect_critical ("*ended and holds a lock still*");
+  expect_critical ("the last reference to a lock was dropped while somebody waits*");
+  return lost != NULL;
+}
+
+/* Who waits without a reference is told all the same. */
+static gboolean
+test_owner_ends_last_reference (gpointer data, GError **error)
+{
+  BelayLock *lock = belay_lock_new ();
+  BelayFuture *owner = belay_spawn (lose_the_last, lock), *waiter;
+
+  while (!belay_lock_is_locked (lock))
+    belay_yield (NULL);
+  waiter = belay_spawn (expect_broken, lock);
+  g_assert_true (belay_await_ok (owner, error));
+  g_assert_true (belay_await_ok (waiter, error));
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
 static gboolean
 test_boxed (gpointer data, GError **error)
 {
@@ -574,6 +620,8 @@ main (int argc, char **argv)
   thing_add_test ("/lock/in-scopes", test_scopes);
   thing_add_test ("/lock/L34-owner-ends", test_owner_ends);
   thing_add_test ("/lock/guards-keep-it-alive", test_last_reference);
+  thing_add_test ("/lock/new-references-from-a-guard", test_new_reference);
+  thing_add_test ("/lock/L34-owner-ends-after-the-last-reference", test_owner_ends_last_reference);
   thing_add_test ("/lock/boxed", test_boxed);
   thing_add_plain_test ("/lock/refused-outside-a-fiber", test_outside);
   thing_add_single_test ("/lock/L32-threads", test_threads);

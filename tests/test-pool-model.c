@@ -664,7 +664,6 @@ cancel (User *user)
 static void
 look (User *user)
 {
-  g_autoptr (BelayFuture) future = NULL;
   g_autoptr (GError) error = NULL;
 
   if (user->future == NULL || belay_future_is_pending (user->future))

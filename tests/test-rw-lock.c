@@ -506,6 +506,82 @@ test_last_reference (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Who has it may take a reference, also when there was none left. */
+static gboolean
+test_new_reference (gpointer data, GError **error)
+{
+  BelayRwLock *lock = belay_rw_lock_new ();
+  BelayReadGuard *reading = belay_rw_lock_read (lock, error);
+  BelayWriteGuard *writing;
+
+  belay_rw_lock_unref (lock);
+  g_assert_true (belay_rw_lock_ref (lock) == lock);
+  belay_release (&reading);
+  assert_free (lock); /* the sanitizers see whether it is there */
+  writing = belay_rw_lock_write (lock, error);
+  belay_rw_lock_unref (lock);
+  belay_rw_lock_ref (lock);
+  belay_release (&writing);
+  assert_free (lock);
+  belay_rw_lock_unref (lock);
+  return TRUE;
+}
+
+static gboolean
+lose_the_last (gpointer data, GError **error)
+{
+  BelayReadGuard *lost = belay_rw_lock_read (data, error);
+
+  belay_rw_lock_unref (data);
+  until_n_wait (data, 1);
+  expect_critical ("*ended and reads a read-write lock still*");
+  expect_critical ("the last reference to a read-write lock was dropped while somebody waits*");
+  return lost != NULL;
+}
+
+static gboolean
+write_broken (gpointer data, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_null (belay_rw_lock_write (data, &failure));
+  g_assert_error (failure, BELAY_ERROR, BELAY_ERROR_BROKEN);
+  return TRUE;
+}
+
+/* Who waits without a reference is told all the same. */
+static gboolean
+test_owner_ends_last_reference (gpointer data, GError **error)
+{
+  BelayRwLock *lock = belay_rw_lock_new ();
+  BelayFuture *owner = belay_spawn (lose_the_last, lock), *waiter;
+
+  while (belay_rw_lock_get_n_readers (lock) == 0)
+    belay_yield (NULL);
+  waiter = belay_spawn (write_broken, lock);
+  g_assert_true (belay_await_ok (owner, error));
+  g_assert_true (belay_await_ok (waiter, error));
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
+/* Who reads gets another guard at once, by trying, too. */
+static gboolean
+test_try_again (gpointer data, GError **error)
+{
+  g_autoptr (BelayRwLock) lock = belay_rw_lock_new ();
+  belay_auto (BelayReadGuard) one = belay_rw_lock_read (lock, error);
+  g_autoptr (BelayFuture) writer = belay_rw_lock_write_async (lock);
+  belay_auto (BelayReadGuard) two = belay_rw_lock_try_read (lock);
+
+  g_assert_nonnull (two);
+  g_assert_cmpuint (belay_rw_lock_get_n_readers (lock), ==, 2);
+  belay_rw_lock_close (lock);
+  g_assert_null (belay_rw_lock_try_read (lock));
+  g_assert_false (belay_future_check (writer, NULL));
+  return TRUE;
+}
+
 typedef struct
 {
   BelayRwLock *lock;
@@ -591,6 +667,9 @@ main (int argc, char **argv)
   thing_add_test ("/rw-lock/L34-released-by-another", test_not_the_owner);
   thing_add_test ("/rw-lock/L34-owner-ends", test_owner_ends);
   thing_add_test ("/rw-lock/guards-keep-it-alive", test_last_reference);
+  thing_add_test ("/rw-lock/new-references-from-a-guard", test_new_reference);
+  thing_add_test ("/rw-lock/L34-owner-ends-after-the-last-reference", test_owner_ends_last_reference);
+  thing_add_test ("/rw-lock/L34-tries-again", test_try_again);
   thing_add_single_test ("/rw-lock/L32-threads", test_threads);
   return g_test_run ();
 }

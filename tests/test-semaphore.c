@@ -962,6 +962,79 @@ test_add_and_forget (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Who waits for more than is left is told, and those behind it go on. */
+static gboolean
+test_forgotten_below_a_need (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (3);
+  BelayPermit *one = belay_semaphore_acquire (semaphore, error);
+  g_autoptr (BelayFuture) all = belay_semaphore_acquire_many_async (semaphore, 3);
+  g_autoptr (BelayFuture) few = belay_semaphore_acquire_many_async (semaphore, 2);
+  g_autoptr (GError) failure = NULL;
+
+  g_assert_cmpuint (belay_semaphore_get_n_waiting (semaphore), ==, 2);
+  belay_semaphore_forget (&one);
+  g_assert_false (belay_future_is_pending (all));
+  g_assert_false (belay_future_check (all, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
+  g_assert_true (belay_future_is_resolved (few));
+  return TRUE;
+}
+
+/* There are never fewer than none: what was taken away already is not taken away once more. */
+static gboolean
+test_forgotten_after_lowering (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (5);
+  BelayPermits *five = belay_semaphore_acquire_many (semaphore, 5, error);
+
+  g_assert_true (belay_semaphore_set_total (semaphore, 2));
+  belay_permits_forget (&five);
+  g_assert_cmpuint (belay_semaphore_get_total (semaphore), ==, 0);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 0);
+  g_assert_true (belay_semaphore_add (semaphore, 2));
+  g_assert_cmpuint (belay_semaphore_get_total (semaphore), ==, 2);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+  return TRUE;
+}
+
+/* None at all are not to be had of a closed one either. */
+static gboolean
+test_none_of_a_closed_one (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (1);
+  belay_auto (BelayPermits) none = belay_semaphore_acquire_many (semaphore, 0, error);
+  g_autoptr (BelayFuture) future = NULL;
+  g_autoptr (GError) failure = NULL, other = NULL;
+
+  g_assert_nonnull (none);
+  belay_semaphore_close (semaphore);
+  g_assert_null (belay_semaphore_acquire_many (semaphore, 0, &failure));
+  g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  g_assert_null (belay_semaphore_try_acquire_many (semaphore, 0));
+  future = belay_semaphore_acquire_many_async (semaphore, 0);
+  g_assert_false (belay_future_check (future, &other));
+  g_assert_error (other, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  return TRUE;
+}
+
+/* Who has a permit may take a reference, also when there was none left. */
+static gboolean
+test_new_reference (gpointer data, GError **error)
+{
+  BelaySemaphore *semaphore = belay_semaphore_new (1);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error);
+
+  belay_semaphore_unref (semaphore);
+  g_assert_true (belay_semaphore_ref (semaphore) == semaphore);
+  belay_release (&permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1); /* the sanitizers see whether it is there */
+  permit = belay_semaphore_acquire (semaphore, error);
+  belay_semaphore_unref (semaphore);
+  belay_release (&permit);
+  return TRUE;
+}
+
 static gboolean
 test_bounded (gpointer data, GError **error)
 {
@@ -1251,6 +1324,10 @@ main (int argc, char **argv)
   thing_add_test ("/semaphore/L34-gives-back-too-many", test_give_back_misuse);
   thing_add_test ("/semaphore/L32-L33-futures", test_many_async);
   thing_add_test ("/semaphore/added-and-forgotten", test_add_and_forget);
+  thing_add_test ("/semaphore/L33-L36-forgotten-below-a-need", test_forgotten_below_a_need);
+  thing_add_test ("/semaphore/L36-forgotten-after-lowering", test_forgotten_after_lowering);
+  thing_add_test ("/semaphore/L36-none-of-a-closed-one", test_none_of_a_closed_one);
+  thing_add_test ("/semaphore/new-references-from-a-permit", test_new_reference);
   thing_add_test ("/semaphore/L34-bounded", test_bounded);
   thing_add_test ("/semaphore/L36-resize", test_resize);
   thing_add_test ("/semaphore/L33-L36-lowered-below-a-need", test_lowered_below_need);

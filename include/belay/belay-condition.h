@@ -39,13 +39,14 @@ BELAY_AVAILABLE_IN_1_0 void            belay_condition_unref    (BelayCondition 
  *
  * Look again at what was waited for: between the notification and the lock others may have had it.
  *
- * The lock is held afterwards in all cases, but for two: when the lock itself was closed, or is broken, there is none to
+ * The lock is held afterwards in all cases, but for two: when the lock itself is closed or broken while this waits, there is none to
  * hold, and *@held is %NULL. A fiber that is notified and interrupted at one time has been notified.
  *
  * Suspends: yes. Cancellation: a checkpoint; to acquire the lock again is shielded. Threads: in the fiber that
  * holds the lock, or with a guard that is nobody's; then it is the fiber's own afterwards. Errors: %G_IO_ERROR_CANCELLED;
  * %G_IO_ERROR_TIMED_OUT; %G_IO_ERROR_CLOSED when the condition, or its lock, is or was closed; %BELAY_ERROR_BROKEN;
- * %BELAY_ERROR_MISUSE, with g_critical(), when the lock is not held, or another's.
+ * %BELAY_ERROR_MISUSE, with g_critical(), when the lock is not held, or another's. %BELAY_ERROR_BROKEN also when the last reference to the
+ * condition is dropped meanwhile, which is a mistake; the lock is held then.
  *
  * Returns: %TRUE when it was notified
  */

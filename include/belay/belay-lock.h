@@ -45,7 +45,7 @@ BELAY_AVAILABLE_IN_1_0 void       belay_lock_unref    (BelayLock *lock);
  * Threads: in a fiber. Errors: %G_IO_ERROR_CANCELLED; %G_IO_ERROR_TIMED_OUT; %G_IO_ERROR_CLOSED when it is or was closed;
  * %BELAY_ERROR_DEADLOCK when this fiber has it already, with the line where; %BELAY_ERROR_BROKEN.
  *
- * Returns: (transfer full) (nullable): the guard. It keeps the lock alive.
+ * Returns: (transfer full) (nullable): the guard. It keeps the lock alive; who waits for it needs a reference besides.
  */
 BELAY_AVAILABLE_IN_1_0 BelayLockGuard *belay_lock_acquire       (BelayLock *lock, GError **error) BELAY_USE_RESULT;
 /* The same without waiting; NULL when another has it, and when it is closed or broken. Threads: any. */

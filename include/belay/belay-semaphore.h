@@ -119,7 +119,10 @@ BELAY_AVAILABLE_IN_1_0 BelaySemaphore *belay_semaphore_new_bounded (guint permit
  * Returns: %TRUE when they were made
  */
 BELAY_AVAILABLE_IN_1_0 gboolean belay_semaphore_add    (BelaySemaphore *semaphore, guint n);
-/* The permit in the guard, which is NULL afterwards, is not given back: there is one fewer. Threads: any. */
+/*
+ * The permit in the guard, which is NULL afterwards, is not given back: there is one fewer. Who waits for more than there are then gets
+ * G_IO_ERROR_INVALID_ARGUMENT, unless the semaphore is a bounded one. Threads: any.
+ */
 BELAY_AVAILABLE_IN_1_0 void     belay_semaphore_forget (BelayPermit **permit);
 /* The same for all of these. */
 BELAY_AVAILABLE_IN_1_0 void     belay_permits_forget   (BelayPermits **permits);
@@ -155,9 +158,14 @@ BELAY_AVAILABLE_IN_1_0 void     belay_semaphore_close     (BelaySemaphore *semap
 BELAY_AVAILABLE_IN_1_0 BelayPermit    *belay_semaphore_acquire_at      (BelaySemaphore *semaphore, GError **error, const char *site) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayPermits   *belay_semaphore_acquire_many_at (BelaySemaphore *semaphore, guint n, GError **error,
                                                                         const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayPermit    *belay_semaphore_try_acquire_at  (BelaySemaphore *semaphore, const char *site) BELAY_USE_RESULT;
+BELAY_AVAILABLE_IN_1_0 BelayPermits   *belay_semaphore_try_acquire_many_at (BelaySemaphore *semaphore, guint n, const char *site)
+                                                                            BELAY_USE_RESULT;
 #ifndef __GI_SCANNER__
 #define belay_semaphore_acquire(semaphore, error)         belay_semaphore_acquire_at ((semaphore), (error), BELAY_SITE)
 #define belay_semaphore_acquire_many(semaphore, n, error) belay_semaphore_acquire_many_at ((semaphore), (n), (error), BELAY_SITE)
+#define belay_semaphore_try_acquire(semaphore)            belay_semaphore_try_acquire_at ((semaphore), BELAY_SITE)
+#define belay_semaphore_try_acquire_many(semaphore, n)    belay_semaphore_try_acquire_many_at ((semaphore), (n), BELAY_SITE)
 #endif
 
 BELAY_DEFINE_AUTO (BelayPermit)

@@ -266,6 +266,17 @@ belay_async_turn_lend (BelayAsyncTurn *self)
 static GMutex buried_lock;
 static GPtrArray *buried; /* so that what is used after its end is memory still */
 
+void
+belay_owner_bury (gpointer owner, const char *name)
+{
+  g_critical ("the last reference to %s %s was dropped while somebody waits for it", strchr ("aeiou", name[0]) ? "an" : "a", name);
+  g_mutex_lock (&buried_lock);
+  if (buried == NULL)
+    buried = g_ptr_array_new ();
+  g_ptr_array_add (buried, owner);
+  g_mutex_unlock (&buried_lock);
+}
+
 gboolean
 belay_lines_end (gpointer owner, const char *name, atomic_flag *lock, BelayLine **lines, guint n_lines)
 {
@@ -278,12 +289,7 @@ belay_lines_end (gpointer owner, const char *name, atomic_flag *lock, BelayLine 
   if (G_LIKELY (served == NULL))
     return TRUE;
 
-  g_critical ("the last reference to %s %s was dropped while somebody waits for it", strchr ("aeiou", name[0]) ? "an" : "a", name);
-  g_mutex_lock (&buried_lock);
-  if (buried == NULL)
-    buried = g_ptr_array_new ();
-  g_ptr_array_add (buried, owner);
-  g_mutex_unlock (&buried_lock);
+  belay_owner_bury (owner, name);
   belay_turns_wake (served);
   return FALSE;
 }

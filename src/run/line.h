@@ -162,7 +162,36 @@ void        belay_async_turn_lend   (BelayAsyncTurn *turn);
 BelayTurn  *belay_choice_wait       (BelayChoice *choice, BelayFiber *fiber);
 
 /*
+ * Drops a reference to an owner that is kept alive by what is out of it, too. TRUE: it was the last, and the owner's lock is held: the caller
+ * looks whether anything is out, and unlocks. The number becomes none under the lock alone, so who gives the last thing back looks at
+ * it there; and who has something out may take a reference again. FALSE: the owner may have gone.
+ */
+static inline gboolean
+belay_owner_unref (atomic_int *refs, atomic_flag *lock)
+{
+  int n = atomic_load_explicit (refs, memory_order_relaxed);
+
+  while (n > 1)
+    if (atomic_compare_exchange_weak_explicit (refs, &n, n - 1, memory_order_acq_rel, memory_order_relaxed))
+      return FALSE;
+  belay_spin_lock (lock);
+  if (atomic_fetch_sub_explicit (refs, 1, memory_order_acq_rel) == 1)
+    return TRUE;
+  belay_spin_unlock (lock);
+  return FALSE;
+}
+
+/* Under the owner's lock: there is no reference. */
+static inline gboolean
+belay_owner_is_orphan (atomic_int *refs)
+{
+  return atomic_load_explicit (refs, memory_order_acquire) == 0;
+}
+
+/*
  * The last reference to an owner has gone: TRUE, its memory may be freed. Somebody waits there still, which is a mistake of the program,
  * since they need references of their own: they get BELAY_TURN_BROKEN, it is reported, and the memory stays for ever.
  */
 gboolean    belay_lines_end    (gpointer owner, const char *name, atomic_flag *lock, BelayLine **lines, guint n_lines);
+/* The same, told by an owner that serves its lines itself: reports it, and the memory stays. */
+void        belay_owner_bury   (gpointer owner, const char *name);

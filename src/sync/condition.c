@@ -21,6 +21,8 @@
 /* How turns of promises end besides. */
 enum { TURN_CLOSED_ITSELF = BELAY_TURN_OWN, TURN_REFUSED };
 
+static void end_waits (BelayCondition *self, int why, BelayTurn **served);
+
 static void describe_line (BelayLine *line, GString *text);
 static const BelayLineClass line_class = { "a notification of a condition", describe_line };
 
@@ -57,7 +59,7 @@ belay_condition_ref (BelayCondition *self)
 void
 belay_condition_unref (BelayCondition *self)
 {
-  BelayLine *lines[] = { &self->line };
+  BelayTurn *served = NULL;
   BelayLock *lock;
   gboolean is_free;
 
@@ -73,11 +75,17 @@ belay_condition_unref (BelayCondition *self)
     lock->conditions = self->next;
   if (self->next != NULL)
     self->next->prev = self->prev;
+  is_free = belay_line_is_empty (&self->line);
+  end_waits (self, BELAY_WANTS_ENDED, &served); /* fibers: a future has a reference */
   belay_spin_unlock (&lock->spin);
-  is_free = belay_lines_end (self, "condition", &lock->spin, lines, 1);
+  if (G_UNLIKELY (!is_free))
+    {
+      belay_owner_bury (self, "condition"); /* and its reference to the lock, which those who wait need, too */
+      belay_turns_wake (served);
+      return;
+    }
   belay_lock_unref (lock);
-  if (is_free)
-    g_free (self);
+  g_free (self);
 }
 
 static void
@@ -137,6 +145,21 @@ belay_condition_notify_all (BelayCondition *self)
   return belay_condition_notify (self, G_MAXUINT);
 }
 
+/* Under the lock: no notification will come. */
+static void
+end_waits (BelayCondition *self, int why, BelayTurn **served)
+{
+  while (!belay_line_is_empty (&self->line))
+    {
+      if (self->line.first->fiber == NULL)
+        belay_line_serve (self->line.first, TURN_CLOSED_ITSELF, served); /* its future has no place for both */
+      else
+        move_first (self, why);
+    }
+  if ((self->lock->state & BELAY_LOCK_HELD) == 0)
+    belay_lock_pass_on (self->lock, served);
+}
+
 void
 belay_condition_close (BelayCondition *self)
 {
@@ -146,15 +169,7 @@ belay_condition_close (BelayCondition *self)
 
   belay_spin_lock (&self->lock->spin);
   self->is_closed = TRUE;
-  while (!belay_line_is_empty (&self->line))
-    {
-      if (self->line.first->fiber == NULL)
-        belay_line_serve (self->line.first, TURN_CLOSED_ITSELF, &served); /* its future has no place for both */
-      else
-        move_first (self, BELAY_WANTS_CLOSED);
-    }
-  if ((self->lock->state & BELAY_LOCK_HELD) == 0)
-    belay_lock_pass_on (self->lock, &served);
+  end_waits (self, BELAY_WANTS_CLOSED, &served);
   belay_spin_unlock (&self->lock->spin);
   belay_turns_wake (served);
 }
@@ -189,6 +204,20 @@ fail_closed (GError **error)
   return FALSE;
 }
 
+static gboolean
+fail_ended (GError **error)
+{
+  g_set_error_literal (error, BELAY_ERROR, BELAY_ERROR_BROKEN, "the last reference to the condition was dropped");
+  return FALSE;
+}
+
+/* Under the lock: whether the caller has it by this guard. */
+static inline gboolean
+is_held_by (BelayLock *lock, BelayLockGuard *held, BelayFiber *fiber)
+{
+  return (BelayLock *) held == lock && belay_lock_is_mine (lock, fiber);
+}
+
 /* Gives the lock back and gets in line, or fails and does nothing. */
 static gboolean
 begin (BelayCondition *self, BelayLockGuard *held, BelayFiber *fiber, BelayTurn *turn, GError **error)
@@ -198,7 +227,7 @@ begin (BelayCondition *self, BelayLockGuard *held, BelayFiber *fiber, BelayTurn 
   gboolean is_mine, is_closed, lock_is_closed, ok;
 
   belay_spin_lock (&lock->spin);
-  is_mine = (BelayLock *) held == lock && belay_lock_is_mine (lock, fiber);
+  is_mine = is_held_by (lock, held, fiber);
   is_closed = self->is_closed;
   lock_is_closed = (lock->state & BELAY_LOCK_CLOSED) != 0;
   ok = is_mine && !is_closed && !lock_is_closed;
@@ -224,6 +253,8 @@ wait_for_lock (BelayCondition *self, BelayLock *lock, BelayTurn *turn)
   BelayFiber *fiber = turn->fiber;
   gboolean known = FALSE;
 
+  if (G_UNLIKELY (fiber->stack->fired)) /* by what was woken as the lock was given back */
+    return;
   do
     {
       belay_fiber_suspend (fiber, BELAY_WAIT_INTERRUPTIBLE, G_MAXINT64);
@@ -276,6 +307,8 @@ belay_condition_wait_at (BelayCondition *self, BelayLockGuard **held, GError **e
         return TRUE;
       if (turn.need == BELAY_WANTS_CLOSED)
         return fail_closed (error);
+      if (turn.need == BELAY_WANTS_ENDED)
+        return fail_ended (error);
     }
   return FALSE;
 }
@@ -285,6 +318,7 @@ belay_condition_wait_for_at (BelayCondition *self, BelayLockGuard **held, BelayP
                              const char *site)
 {
   BelayFiber *fiber = belay_fiber_self ();
+  gboolean is_mine;
 
   g_return_val_if_fail (self != NULL && held != NULL && predicate != NULL, FALSE);
 
@@ -292,6 +326,11 @@ belay_condition_wait_for_at (BelayCondition *self, BelayLockGuard **held, BelayP
     return belay_fail_no_fiber ("belay_condition_wait_for", error);
   if (!belay_limit_check (fiber, site, error))
     return FALSE;
+  belay_spin_lock (&self->lock->spin);
+  is_mine = is_held_by (self->lock, *held, fiber);
+  belay_spin_unlock (&self->lock->spin);
+  if (G_UNLIKELY (!is_mine))
+    return fail_misuse (error);
   while (!predicate (data))
     if (!belay_condition_wait_at (self, held, error, site))
       return FALSE;

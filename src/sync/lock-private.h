@@ -11,8 +11,7 @@ enum
 {
   BELAY_LOCK_HELD   = 1,
   BELAY_LOCK_CLOSED = 2,
-  BELAY_LOCK_BROKEN = 4, /* its owner ended and had it */
-  BELAY_LOCK_ORPHAN = 8  /* the last reference has gone: it ends when it is given back */
+  BELAY_LOCK_BROKEN = 4  /* its owner ended and had it */
 };
 
 struct _BelayLock
@@ -41,6 +40,7 @@ enum
   BELAY_WANTS_NOTHING, /* it waits still */
   BELAY_WANTS_NOTIFIED,
   BELAY_WANTS_CLOSED,
+  BELAY_WANTS_ENDED,
   BELAY_WANTS_INTERRUPTED
 };
 
@@ -59,6 +59,13 @@ void     belay_lock_give    (BelayLock *self, BelayFiber *fiber, BelayTurn **ser
 gboolean belay_lock_fail    (BelayLock *self, int outcome, GError **error);
 /* Under the lock: who has it, for a report. */
 void     belay_lock_describe (BelayLock *self, GString *text);
+
+/* Under the lock: invariant 3. */
+static inline gboolean
+belay_lock_is_over (BelayLock *self)
+{
+  return (self->state & BELAY_LOCK_HELD) == 0 && belay_owner_is_orphan (&self->refs);
+}
 
 /* condition.c. Under the lock: all who wait for notifications have this outcome, and no lock. */
 void     belay_conditions_serve_all (BelayLock *lock, int outcome, BelayTurn **served);

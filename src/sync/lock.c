@@ -16,8 +16,8 @@
  * Invariants
  *   1. Somebody stands in line only while the lock is held, and it is neither closed nor broken.
  *   2. owned.fiber is the owner, and NULL when there is none. `owned` is in the owner's list from when it runs again (owned.c).
- *   3. An orphan goes when it is given back. That ORPHAN is set and that it is given back are both seen under `spin`, by one of
- *      the two, who frees it after unlocking.
+ *   3. It goes when there is no reference and nobody holds it. Both come to be under `spin`; the one of the two who sees the other, too,
+ *      frees it after unlocking. So who holds it may take a reference, also when there is none.
  */
 #include "sync/lock-private.h"
 
@@ -58,11 +58,9 @@ belay_lock_unref (BelayLock *self)
 
   g_return_if_fail (self != NULL);
 
-  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
+  if (!belay_owner_unref (&self->refs, &self->spin))
     return;
-  belay_spin_lock (&self->spin);
-  self->state |= BELAY_LOCK_ORPHAN;
-  is_last = (self->state & BELAY_LOCK_HELD) == 0;
+  is_last = belay_lock_is_over (self);
   belay_spin_unlock (&self->spin);
   if (is_last) /* invariant 3 */
     g_free (self);
@@ -213,7 +211,7 @@ guard_release (gpointer guard)
       return;
     }
   belay_lock_give (self, fiber, &served);
-  is_last = (self->state & (BELAY_LOCK_ORPHAN | BELAY_LOCK_HELD)) == BELAY_LOCK_ORPHAN;
+  is_last = belay_lock_is_over (self);
   belay_spin_unlock (&self->spin);
 
   belay_turns_wake (served);
@@ -226,6 +224,7 @@ static void
 left_behind (BelayOwned *owned)
 {
   BelayLock *self = (BelayLock *) ((char *) owned - G_STRUCT_OFFSET (BelayLock, owned));
+  BelayLine *lines[] = { &self->line };
   BelayTurn *served = NULL;
   gboolean is_last;
 
@@ -236,13 +235,16 @@ left_behind (BelayOwned *owned)
   belay_spin_lock (&self->spin);
   self->state = (guint8) ((self->state & ~BELAY_LOCK_HELD) | BELAY_LOCK_BROKEN);
   owned->fiber = NULL;
-  belay_line_serve_all (&self->line, BELAY_TURN_BROKEN, &served);
-  belay_conditions_serve_all (self, BELAY_TURN_BROKEN, &served);
-  is_last = (self->state & BELAY_LOCK_ORPHAN) != 0;
+  is_last = belay_lock_is_over (self);
+  if (!is_last)
+    {
+      belay_line_serve_all (&self->line, BELAY_TURN_BROKEN, &served);
+      belay_conditions_serve_all (self, BELAY_TURN_BROKEN, &served);
+    }
   belay_spin_unlock (&self->spin);
 
   belay_turns_wake (served);
-  if (is_last)
+  if (is_last && belay_lines_end (self, "lock", &self->spin, lines, 1)) /* who waits has no reference */
     g_free (self);
 }
 

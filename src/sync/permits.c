@@ -90,7 +90,8 @@ belay_semaphore_acquire_many_at (BelaySemaphore *semaphore, guint n, GError **er
   if (G_UNLIKELY (!belay_limit_check (fiber, site, error)))
     return NULL;
   self = permits_new (semaphore, n);
-  if (n > 0 && !try_take (semaphore, n) && !belay_semaphore_take_slow (semaphore, fiber, n, error, site))
+  if (G_UNLIKELY (n == 0) ? !belay_semaphore_take_none (semaphore, error)
+                          : !try_take (semaphore, n) && !belay_semaphore_take_slow (semaphore, fiber, n, error, site))
     {
       g_free (self);
       return NULL;
@@ -106,20 +107,26 @@ BelayPermits *
 }
 
 BelayPermits *
-belay_semaphore_try_acquire_many (BelaySemaphore *semaphore, guint n)
+belay_semaphore_try_acquire_many_at (BelaySemaphore *semaphore, guint n, const char *site)
 {
   BelayPermits *self;
 
   g_return_val_if_fail (semaphore != NULL, NULL);
 
   self = permits_new (semaphore, n);
-  if (n > 0 && !try_take (semaphore, n))
+  if (G_UNLIKELY (n == 0) ? !belay_semaphore_take_none (semaphore, NULL) : !try_take (semaphore, n))
     {
       g_free (self);
       return NULL;
     }
-  belay_leaks_hold (self, NULL);
+  belay_leaks_hold (self, site);
   return self;
+}
+
+BelayPermits *
+(belay_semaphore_try_acquire_many) (BelaySemaphore *semaphore, guint n)
+{
+  return belay_semaphore_try_acquire_many_at (semaphore, n, NULL);
 }
 
 BelayFuture *
@@ -127,12 +134,15 @@ belay_semaphore_acquire_many_async (BelaySemaphore *semaphore, guint n)
 {
   BelayFuture *refused;
   BelayPermits *self;
+  GError *error = NULL;
 
   g_return_val_if_fail (semaphore != NULL, NULL);
 
   refused = belay_fiber_refuse ();
   if (refused != NULL)
     return refused;
+  if (G_UNLIKELY (n == 0) && !belay_semaphore_take_none (semaphore, &error))
+    return belay_future_new_error (error);
   self = permits_new (semaphore, n);
   return n > 0 ? belay_semaphore_take_async (semaphore, n, self) : belay_resource_future (self);
 }

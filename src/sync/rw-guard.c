@@ -89,7 +89,7 @@ read_release (gpointer data)
   belay_read_guard_free (guard);
   belay_turns_wake (served);
   if (G_UNLIKELY (is_last)) /* invariant 4 */
-    belay_rw_lock_free (self);
+    belay_rw_lock_end (self);
 }
 
 /* Under the lock. */
@@ -134,7 +134,7 @@ write_release (gpointer data)
 
   belay_turns_wake (served);
   if (G_UNLIKELY (is_last)) /* invariant 4 */
-    belay_rw_lock_free (self);
+    belay_rw_lock_end (self);
 }
 
 BelayReadGuard *
@@ -242,12 +242,13 @@ break_and_unlock (BelayRwLock *self, BelayOwned *owned)
   self->dead_spawned = owned->spawned;
   self->dead_site = owned->site;
   self->state |= BROKEN;
-  belay_line_serve_all (&self->line, BELAY_TURN_BROKEN, &served);
   is_last = is_over (self);
+  if (!is_last)
+    belay_line_serve_all (&self->line, BELAY_TURN_BROKEN, &served);
   belay_spin_unlock (&self->spin);
   belay_turns_wake (served);
   if (is_last)
-    belay_rw_lock_free (self);
+    belay_rw_lock_end (self);
 }
 
 static void

@@ -7,7 +7,7 @@
 #include "scope/scope-private.h"
 
 /* In `state`. */
-enum { WRITTEN = 1, CLOSED = 2, BROKEN = 4, ORPHAN = 8 };
+enum { WRITTEN = 1, CLOSED = 2, BROKEN = 4 };
 
 /* In `need` of a turn. */
 enum { READ, WRITE };
@@ -61,11 +61,11 @@ unlink_guard (BelayReadGuard **list, BelayReadGuard *guard)
     guard->next->prev = guard->prev;
 }
 
-/* Under the lock. */
+/* Under the lock: invariant 4. */
 static inline gboolean
 is_over (BelayRwLock *self)
 {
-  return (self->state & (ORPHAN | WRITTEN)) == ORPHAN && self->n_readers == 0;
+  return (self->state & WRITTEN) == 0 && self->n_readers == 0 && belay_owner_is_orphan (&self->refs);
 }
 
 static inline void
@@ -92,4 +92,5 @@ BelayReadGuard *belay_read_guard_own  (BelayRwLock *lock, BelayFiber *fiber);
 /* rw-lock.c */
 /* Under the lock: all at the front of the line who can go on do. */
 void            belay_rw_lock_serve   (BelayRwLock *lock, BelayTurn **served);
-void            belay_rw_lock_free    (BelayRwLock *lock);
+/* Invariant 4. */
+void            belay_rw_lock_end     (BelayRwLock *lock);

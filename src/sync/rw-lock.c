@@ -18,7 +18,7 @@
  *   1. Never both a writer and a reader; never two writers.
  *   2. The first in line cannot go on at this moment; whatever changes that, a release, who left the line, serves it.
  *   3. `readers` are those with a guard; `n_readers` is how many.
- *   4. An orphan goes with its last guard, as in lock.c.
+ *   4. It goes when there is neither a reference nor a guard, as in lock.c.
  */
 #include "sync/rw-lock-private.h"
 
@@ -50,8 +50,12 @@ belay_rw_lock_ref (BelayRwLock *self)
 /* --- the end --- */
 
 void
-belay_rw_lock_free (BelayRwLock *self)
+belay_rw_lock_end (BelayRwLock *self)
 {
+  BelayLine *lines[] = { &self->line };
+
+  if (!belay_lines_end (self, "read-write lock", &self->spin, lines, 1)) /* who waits has no reference */
+    return;
   while (self->lost != NULL)
     {
       BelayReadGuard *guard = self->lost;
@@ -69,14 +73,12 @@ belay_rw_lock_unref (BelayRwLock *self)
 
   g_return_if_fail (self != NULL);
 
-  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
+  if (!belay_owner_unref (&self->refs, &self->spin))
     return;
-  belay_spin_lock (&self->spin);
-  self->state |= ORPHAN;
   is_last = is_over (self);
   belay_spin_unlock (&self->spin);
-  if (is_last) /* invariant 4 */
-    belay_rw_lock_free (self);
+  if (is_last)
+    belay_rw_lock_end (self);
 }
 
 /* --- who has it --- */
@@ -350,13 +352,14 @@ belay_rw_lock_try_read_at (BelayRwLock *self, const char *site)
 {
   BelayFiber *fiber = belay_fiber_self ();
   BelayReadGuard *guard;
-  gboolean taken;
+  gboolean mine, taken;
 
   g_return_val_if_fail (self != NULL, NULL);
 
   guard = belay_read_guard_new (self);
+  mine = fiber != NULL && belay_read_guard_own (self, fiber) != NULL;
   belay_spin_lock (&self->spin);
-  taken = is_usable (self) && belay_line_is_empty (&self->line) && may_go_on (self, READ);
+  taken = is_usable (self) && (mine || (belay_line_is_empty (&self->line) && may_go_on (self, READ)));
   if (taken)
     grant_read (self, guard, fiber, site);
   belay_spin_unlock (&self->spin);

@@ -19,6 +19,7 @@ struct _BelaySemaphore
   atomic_flag   lock;   /* all below */
   guint         max;    /* of a bounded one: `total` is never above; G_MAXUINT: it is none */
   gint64        total;  /* free ones and those that are out */
+  gint64        widest; /* nobody in line needs more */
   BelayLine     line;
 };
 
@@ -52,6 +53,8 @@ void         belay_semaphore_give_slow     (BelaySemaphore *self, gint64 n);
 gboolean     belay_semaphore_take_slow     (BelaySemaphore *self, BelayFiber *fiber, gint64 n, GError **error, const char *site);
 /* A future of a permit, or, when @permits is one, of that (transfer full) with @n. */
 BelayFuture *belay_semaphore_take_async    (BelaySemaphore *self, gint64 n, BelayPermits *permits);
+/* None at all: FALSE, and error is set, when the semaphore is closed. */
+gboolean     belay_semaphore_take_none     (BelaySemaphore *self, GError **error);
 /* They will never be given back. */
 void         belay_semaphore_lose          (BelaySemaphore *self, gint64 n);
 

@@ -7,7 +7,7 @@
  * reference has gone and the permits that are out keep the semaphore alive; CLOSED.
  *
  * The *total* is how many permits there are, free or out. It is what was given to begin with; belay_semaphore_set_total() changes it,
- * belay_semaphore_add() makes more, to forget a permit makes fewer. When it is lowered by more than are free, the free ones are
+ * belay_semaphore_add() makes more, to forget a permit makes fewer, though never fewer than none. When it is lowered by more than are free, the free ones are
  * less than none until enough were given back: nothing is taken from who has some, and nobody gets any meanwhile.
  *
  * Who waits needs a number, and gets it at once or not at all. The first in line waits until there are so many, and all others
@@ -18,10 +18,10 @@
  *      first who leaves, serves the line. Nobody overtakes: with WAITERS set nothing is taken on the fast way.
  *   2. WAITERS and the line change under `lock`; units change without it only while no flag is set. WAITERS is set while
  *      anybody is in line, and, until the one who left last or the next release sees to it, a moment longer.
- *   3. An orphan goes with its last permit. That ORPHAN is set and that the last unit is back are both seen under
+ *   3. An orphan goes with its last permit. That there is no reference and that the last unit is back are both seen under
  *      `lock`, by one of the two, who frees it after unlocking: the other has unlocked before, which is the last that
- *      it touches.
- *   4. Nobody is in line who needs more than there ever is, see most().
+ *      it touches. Who has a permit may take a reference again; then ORPHAN stays, which only makes releases slow.
+ *   4. Nobody is in line who needs more than there ever is, see most(): whatever lowers that tells them.
  */
 #include "sync/semaphore-private.h"
 
@@ -91,9 +91,8 @@ belay_semaphore_unref (BelaySemaphore *self)
 
   g_return_if_fail (self != NULL);
 
-  if (atomic_fetch_sub_explicit (&self->refs, 1, memory_order_acq_rel) != 1)
+  if (!belay_owner_unref (&self->refs, &self->lock))
     return;
-  belay_spin_lock (&self->lock);
   state = atomic_fetch_or_explicit (&self->state, ORPHAN, memory_order_acq_rel);
   is_last = units_of (state) == self->total;
   belay_spin_unlock (&self->lock);
@@ -164,6 +163,13 @@ note_if_empty (BelaySemaphore *self)
     atomic_fetch_and_explicit (&self->state, ~(gint64) WAITERS, memory_order_relaxed);
 }
 
+/* Under the lock, with @state as it is now: invariant 3. */
+static inline gboolean
+is_over (BelaySemaphore *self, gint64 state)
+{
+  return (state & ORPHAN) != 0 && units_of (state) == self->total && belay_owner_is_orphan (&self->refs);
+}
+
 /* Under the lock: @n units more, or fewer, and invariant 1. TRUE: invariant 3. */
 static gboolean
 change (BelaySemaphore *self, gint64 n, BelayTurn **served)
@@ -186,7 +192,25 @@ change (BelaySemaphore *self, gint64 n, BelayTurn **served)
     }
   state = atomic_fetch_add_explicit (&self->state, n * UNIT, memory_order_acq_rel) + n * UNIT;
   note_if_empty (self); /* not before: it opens the fast way */
-  return (state & ORPHAN) != 0 && units_of (state) == self->total;
+  return is_over (self, state);
+}
+
+/* Under the lock, after the total was lowered: invariant 4. The caller lets change() see to those behind. */
+static void
+refuse_too_many (BelaySemaphore *self, BelayTurn **served)
+{
+  gint64 limit = most (self);
+  BelayTurn *next;
+
+  if (belay_line_is_empty (&self->line) || self->widest <= limit)
+    return;
+  for (BelayTurn *turn = self->line.first; turn != NULL; turn = next)
+    {
+      next = turn->next;
+      if (turn->need > limit)
+        belay_line_serve (turn, TURN_TOO_MANY, served);
+    }
+  self->widest = limit;
 }
 
 void
@@ -213,14 +237,18 @@ permit_release (gpointer permit)
 void
 belay_semaphore_lose (BelaySemaphore *self, gint64 n)
 {
+  BelayTurn *served = NULL;
   gboolean is_last;
-  gint64 state;
+  gint64 lost;
 
   belay_spin_lock (&self->lock);
-  self->total -= n;
-  state = atomic_load_explicit (&self->state, memory_order_acquire);
-  is_last = (state & ORPHAN) != 0 && units_of (state) == self->total;
+  lost = MIN (n, self->total); /* the others were taken off the total before, and free units are less than none for it */
+  self->total -= lost;
+  refuse_too_many (self, &served);
+  is_last = change (self, n - lost, &served);
   belay_spin_unlock (&self->lock);
+
+  belay_turns_wake (served);
   if (is_last)
     semaphore_end (self);
 }
@@ -268,7 +296,7 @@ belay_semaphore_add (BelaySemaphore *self, guint n)
 gboolean
 belay_semaphore_set_total (BelaySemaphore *self, guint total)
 {
-  BelayTurn *served = NULL, *next;
+  BelayTurn *served = NULL;
   gint64 before;
   gboolean ok;
 
@@ -280,12 +308,7 @@ belay_semaphore_set_total (BelaySemaphore *self, guint total)
     {
       before = self->total;
       self->total = total;
-      for (BelayTurn *turn = self->line.first; turn != NULL; turn = next)
-        {
-          next = turn->next;
-          if (turn->need > most (self)) /* invariant 4 */
-            belay_line_serve (turn, TURN_TOO_MANY, &served);
-        }
+      refuse_too_many (self, &served);
       change (self, (gint64) total - before, &served);
     }
   belay_spin_unlock (&self->lock);
@@ -330,6 +353,7 @@ take_or_append (BelaySemaphore *self, BelayTurn *turn)
         continue;
       if (!take)
         {
+          self->widest = belay_line_is_empty (&self->line) ? turn->need : MAX (self->widest, turn->need);
           belay_line_append (&self->line, turn);
           belay_spin_unlock (&self->lock);
           return FALSE;
@@ -365,14 +389,28 @@ fail_outcome (BelaySemaphore *self, int outcome, gint64 need, GError **error)
     }
 }
 
+gboolean
+belay_semaphore_take_none (BelaySemaphore *self, GError **error)
+{
+  gboolean is_closed = (atomic_load_explicit (&self->state, memory_order_acquire) & CLOSED) != 0;
+
+  return !is_closed || fail_outcome (self, BELAY_TURN_CLOSED, 0, error);
+}
+
 BelayPermit *
-belay_semaphore_try_acquire (BelaySemaphore *self)
+belay_semaphore_try_acquire_at (BelaySemaphore *self, const char *site)
 {
   g_return_val_if_fail (self != NULL, NULL);
   if (!try_take (self, 1))
     return NULL;
-  belay_leaks_hold (self, NULL);
+  belay_leaks_hold (self, site);
   return (BelayPermit *) self;
+}
+
+BelayPermit *
+(belay_semaphore_try_acquire) (BelaySemaphore *self)
+{
+  return belay_semaphore_try_acquire_at (self, NULL);
 }
 
 /* Who left may have been all that held the others up. */
