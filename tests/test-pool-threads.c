@@ -384,10 +384,11 @@ test_home_has_ended (void)
       lease = belay_future_take (future, NULL);
       if (i == 0)
         belay_release (&lease);
-      while (g_main_context_iteration (home, FALSE)) /* the timer is armed, for the one that was idle */
+      while (g_main_context_iteration (home, FALSE)) /* the timer is armed */
         ;
     }
-  g_autoptr (BelayFuture) waits = belay_pool_acquire_async (pool); /* not for as long as that */
+  g_autoptr (BelayFuture) waits = belay_pool_acquire_async (pool);
+  belay_pool_resize (pool, 0, 1); /* to be looked at now: that is queued at home */
   g_main_context_pop_thread_default (home);
   g_main_context_unref (home);
 
