@@ -542,6 +542,25 @@ test_senders (gpointer data, GError **error)
   return TRUE;
 }
 
+/* Copies of guards' pointers, released once more: neither counted nor references to the channel. */
+static gboolean
+test_guards_released_twice (gpointer data, GError **error)
+{
+  g_autoptr (BelayChannel) channel = belay_channel_new (1, item_free);
+  BelaySender *sender = belay_channel_add_sender (channel), *sender_copy = sender;
+  BelayReceiver *receiver = belay_channel_add_receiver (channel), *receiver_copy = receiver;
+
+  belay_release (&sender);
+  expect_critical ("a BelaySender was released before*");
+  belay_release (&sender_copy);
+  belay_release (&receiver);
+  expect_critical ("a BelayReceiver was released before*");
+  belay_release (&receiver_copy);
+  g_test_assert_expected_messages ();
+  g_assert_true (belay_channel_is_closed (channel));
+  return TRUE;
+}
+
 /* Without receivers sending fails rather than lasts for ever; what is in the channel is freed. */
 static gboolean
 test_receivers (gpointer data, GError **error)
@@ -1183,6 +1202,7 @@ main (int argc, char **argv)
   thing_add_test ("/channel/items-that-are-resources", test_resources);
   thing_add_test ("/channel/L34-last-reference-with-waiters", test_last_reference_with_waiters);
   thing_add_test ("/channel/last-sender-closes", test_senders);
+  thing_add_test ("/channel/L34-guards-released-twice", test_guards_released_twice);
   thing_add_test ("/channel/L34-last-receiver-breaks", test_receivers);
   thing_add_test ("/channel/L36-receivers-leave-what-is-closed", test_receivers_leave_what_is_closed);
   thing_add_test ("/channel/guards-keep-it", test_guard_keeps_it);

@@ -275,6 +275,25 @@ test_done_too_often (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A copy of a guard's pointer, released once more: neither counted nor a reference to the queue. */
+static gboolean
+test_work_released_twice (gpointer data, GError **error)
+{
+  g_autoptr (BelayQueue) queue = belay_queue_new (4, g_free);
+  char *item = g_strdup ("a");
+  BelayWork *work, *copy;
+
+  g_assert_true (belay_queue_put (queue, &item, error));
+  copy = work = belay_queue_next (queue, &item, error);
+  g_free (item);
+  belay_release (&work);
+  expect_critical ("a BelayWork was released before*");
+  belay_release (&copy);
+  g_test_assert_expected_messages ();
+  g_assert_cmpuint (belay_queue_get_unfinished (queue), ==, 0);
+  return TRUE;
+}
+
 static gboolean
 test_work_keeps_it (gpointer data, GError **error)
 {
@@ -590,6 +609,7 @@ main (int argc, char **argv)
   thing_add_test ("/queue/join-interrupted", test_join_cancelled);
   thing_add_test ("/queue/work-that-fails-is-done", test_work_fails);
   thing_add_test ("/queue/L34-done-too-often", test_done_too_often);
+  thing_add_test ("/queue/L34-work-released-twice", test_work_released_twice);
   thing_add_test ("/queue/work-keeps-it", test_work_keeps_it);
   thing_add_test ("/queue/L36-close-drains", test_close);
   thing_add_test ("/queue/L36-abort-drops", test_abort);

@@ -1054,6 +1054,31 @@ test_bounded (gpointer data, GError **error)
   return TRUE;
 }
 
+/* A copy of a guard's pointer, released once more. */
+static gboolean
+test_released_twice (gpointer data, GError **error)
+{
+  g_autoptr (BelaySemaphore) semaphore = belay_semaphore_new (2);
+  BelayPermit *permit = belay_semaphore_acquire (semaphore, error), *copy = permit;
+
+  belay_release (&permit);
+  expect_critical ("a permit was released before: there are 2*");
+  belay_release (&copy);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 2);
+
+  /* the total goes down while one is out, which is no mistake */
+  permit = belay_semaphore_acquire (semaphore, error);
+  copy = permit;
+  g_assert_true (belay_semaphore_set_total (semaphore, 1));
+  belay_release (&permit);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  expect_critical ("a permit was released before: there are 1*");
+  belay_release (&copy);
+  g_assert_cmpuint (belay_semaphore_get_available (semaphore), ==, 1);
+  g_test_assert_expected_messages ();
+  return TRUE;
+}
+
 /* Raised: just so many go on, in order. Lowered: nothing is taken away, and nothing granted until under. */
 static gboolean
 test_resize (gpointer data, GError **error)
@@ -1329,6 +1354,7 @@ main (int argc, char **argv)
   thing_add_test ("/semaphore/L36-none-of-a-closed-one", test_none_of_a_closed_one);
   thing_add_test ("/semaphore/new-references-from-a-permit", test_new_reference);
   thing_add_test ("/semaphore/L34-bounded", test_bounded);
+  thing_add_test ("/semaphore/L34-released-twice", test_released_twice);
   thing_add_test ("/semaphore/L36-resize", test_resize);
   thing_add_test ("/semaphore/L33-L36-lowered-below-a-need", test_lowered_below_need);
   thing_add_test ("/semaphore/L36-close", test_close);

@@ -548,6 +548,14 @@ test_misuse (gpointer data, GError **error)
 
     g_assert_nonnull (held);
   }
+  {
+    BelayUse *use = belay_shared_use (shared, error), *copy = use;
+
+    belay_release (&use);
+    expect_critical ("a BelayUse was released before*");
+    belay_release (&copy);
+    g_assert_cmpuint (belay_shared_get_n_users (shared), ==, 0);
+  }
   expect_critical ("*waits for itself*");
   g_assert_false (belay_shared_close (shared, &failure));
   g_test_assert_expected_messages ();

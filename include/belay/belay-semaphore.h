@@ -13,7 +13,8 @@ G_BEGIN_DECLS
  * the first who waits, and nobody overtakes. Thread-safe, across loops. Suspends nothing while permits are free.
  *
  * How many there are can be changed (belay_semaphore_set_total()): it is a limit of how much goes on at once, too. Who
- * uses more of it than others takes several permits (belay_semaphore_acquire_many()).
+ * uses more of it than others takes several permits (belay_semaphore_acquire_many()). A permit that is released twice, by a copy of
+ * its pointer, is a g_critical() when all are free, and is not counted.
  */
 #define BELAY_TYPE_SEMAPHORE (belay_semaphore_get_type ())
 

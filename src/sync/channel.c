@@ -184,13 +184,19 @@ add_guard (BelayChannel *self, BelayPlain *guard, guint *n_guards, const char *s
 }
 
 static void
-remove_guard (BelayChannel *self, guint *n_guards, BelayPassageState state)
+remove_guard (BelayChannel *self, guint *n_guards, BelayPassageState state, const char *kind)
 {
-  gboolean is_last;
+  gboolean is_out, is_last;
 
   belay_spin_lock (&self->passage.lock);
-  is_last = --*n_guards == 0;
+  is_out = *n_guards > 0;
+  is_last = is_out && --*n_guards == 0;
   belay_spin_unlock (&self->passage.lock);
+  if (G_UNLIKELY (!is_out)) /* nor is there a reference of its */
+    {
+      g_critical ("a %s was released before: the channel has none that is held", kind);
+      return;
+    }
   if (is_last)
     belay_passage_close (&self->passage, state);
   belay_channel_unref (self);
@@ -214,7 +220,7 @@ sender_release (gpointer sender)
 {
   BelayChannel *self = sender;
 
-  remove_guard (self, &self->n_senders, BELAY_PASSAGE_CLOSED);
+  remove_guard (self, &self->n_senders, BELAY_PASSAGE_CLOSED, "BelaySender");
 }
 
 BelayReceiver *
@@ -235,7 +241,7 @@ receiver_release (gpointer receiver)
 {
   BelayChannel *self = (BelayChannel *) ((char *) receiver - G_STRUCT_OFFSET (BelayChannel, receiver));
 
-  remove_guard (self, &self->n_receivers, BELAY_PASSAGE_DESERTED);
+  remove_guard (self, &self->n_receivers, BELAY_PASSAGE_DESERTED, "BelayReceiver");
 }
 
 /* --- what it is like at this moment --- */

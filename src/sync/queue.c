@@ -255,7 +255,11 @@ work_release (gpointer work)
 {
   BelayQueue *self = work;
 
-  belay_queue_task_done (self);
+  if (G_UNLIKELY (!count_down (self, 1))) /* nor is there a reference of its */
+    {
+      g_critical ("a BelayWork was released before: the queue has no item whose work is not done");
+      return;
+    }
   belay_queue_unref (self);
 }
 

@@ -18,7 +18,7 @@ struct _BelaySemaphore
   _Atomic (gint64) state;
   atomic_flag   lock;   /* all below */
   guint         max;    /* of a bounded one: `total` is never above; G_MAXUINT: it is none */
-  gint64        total;  /* free ones and those that are out */
+  _Atomic (gint64) total; /* free ones and those that are out; changed under the lock */
   gint64        widest; /* nobody in line needs more */
   BelayLine     line;
 };
@@ -58,12 +58,14 @@ gboolean     belay_semaphore_take_none     (BelaySemaphore *self, GError **error
 /* They will never be given back. */
 void         belay_semaphore_lose          (BelaySemaphore *self, gint64 n);
 
+/* The slow way looks again at what would be more than there are: the total may just be on its way down. */
 static inline void
 give (BelaySemaphore *self, gint64 n)
 {
   gint64 state = atomic_load_explicit (&self->state, memory_order_relaxed);
 
-  while (G_LIKELY ((state & FLAGS) == 0))
+  while (G_LIKELY ((state & FLAGS) == 0 &&
+                   state + n * UNIT <= atomic_load_explicit (&self->total, memory_order_relaxed) * UNIT))
     if (atomic_compare_exchange_weak_explicit (&self->state, &state, state + n * UNIT, memory_order_acq_rel, memory_order_relaxed))
       return;
   belay_semaphore_give_slow (self, n);

@@ -22,6 +22,8 @@
  *      `lock`, by one of the two, who frees it after unlocking: the other has unlocked before, which is the last that
  *      it touches. Who has a permit may take a reference again; then ORPHAN stays, which only makes releases slow.
  *   4. Nobody is in line who needs more than there ever is, see most(): whatever lowers that tells them.
+ *   5. No more are free than the total: a permit that is released twice is told of when it would make more, and is not counted. (While
+ *      others are out it passes for one of theirs, and the last of those is blamed.)
  */
 #include "sync/semaphore-private.h"
 
@@ -43,7 +45,7 @@ semaphore_new (guint permits, guint max)
   atomic_init (&self->state, (gint64) permits * UNIT);
   atomic_flag_clear (&self->lock);
   self->max = max;
-  self->total = permits;
+  atomic_init (&self->total, permits);
   belay_line_init (&self->line, &line_class);
   return self;
 }
@@ -217,13 +219,19 @@ void
 belay_semaphore_give_slow (BelaySemaphore *self, gint64 n)
 {
   BelayTurn *served = NULL;
-  gboolean is_last;
+  gboolean is_out, is_last = FALSE;
+  gint64 total;
 
   belay_spin_lock (&self->lock);
-  is_last = change (self, n, &served);
+  total = self->total;
+  is_out = units_of (atomic_load_explicit (&self->state, memory_order_relaxed)) + n <= total; /* invariant 5 */
+  if (is_out)
+    is_last = change (self, n, &served);
   belay_spin_unlock (&self->lock);
 
   belay_turns_wake (served);
+  if (G_UNLIKELY (!is_out))
+    g_critical ("a permit was released before: there are %u, and none of them is out", (guint) total);
   if (is_last)
     semaphore_end (self);
 }

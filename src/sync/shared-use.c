@@ -27,6 +27,12 @@ use_release (gpointer use)
   BelaySharedAfter after = { NULL };
 
   belay_spin_lock (&self->lock);
+  if (G_UNLIKELY (self->users == 0)) /* nor is there a reference of its */
+    {
+      belay_spin_unlock (&self->lock);
+      g_critical ("a BelayUse was released before: nobody uses the shared resource");
+      return;
+    }
   if (--self->users == 0)
     {
       if (self->ended || self->idle == 0)
