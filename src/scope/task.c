@@ -321,7 +321,11 @@ task_entry (BelayFiber *fiber)
   if (belay_forked ())
     belay_end_forked ("a fiber's function");
   if (G_UNLIKELY (ok != (error == NULL)))
-    ok = belay_check_result (ok, &error, fiber->site != NULL ? fiber->site : "a fiber's function");
+    {
+      g_autofree char *what = g_strdup_printf ("the fiber from %s", fiber->site != NULL ? fiber->site : "somewhere");
+
+      ok = belay_check_result (ok, &error, what);
+    }
   drop_data (self);
 
   if (G_UNLIKELY (stack->limit != &stack->root))

@@ -338,8 +338,8 @@ belay_pool_warm_up (BelayPool *self, guint n, GError **error)
       if (closed)
         failure = belay_pool_closed_error (self->name);
       else if (too_many)
-        failure = g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE, "the %s cannot hold so many: %" G_GINT64_FORMAT, self->name,
-                               turn.need);
+        failure = g_error_new (BELAY_ERROR, BELAY_ERROR_MISUSE, "the %s cannot be warmed up with %" G_GINT64_FORMAT ": it has %u at most",
+                               self->name, turn.need, (guint) self->max);
       if (closed || too_many || is_there)
         break;
       if (belay_turn_wait (&turn, &self->lock))

@@ -232,7 +232,11 @@ create (BelaySlot *slot)
   if (G_UNLIKELY (resource != NULL && self->options.destroy == NULL && !belay_resource_is_valid (resource)))
     resource = belay_resource_refuse (resource, &error);
   if (G_UNLIKELY ((resource != NULL) != (error == NULL)))
-    belay_check_result (resource != NULL, &error, self->name);
+    {
+      g_autofree char *what = g_strdup_printf ("`create` of the %s", self->name);
+
+      belay_check_result (resource != NULL, &error, what);
+    }
   if (G_UNLIKELY (resource != NULL && error != NULL))
     {
       slot->resource = resource; /* the error counts */
@@ -260,7 +264,11 @@ validate (BelaySlot *slot)
     ok = self->options.validate (slot->resource, self->data, &error);
   }
   if (G_UNLIKELY (ok != (error == NULL)))
-    ok = belay_check_result (ok, &error, self->name);
+    {
+      g_autofree char *what = g_strdup_printf ("`validate` of the %s", self->name);
+
+      ok = belay_check_result (ok, &error, what);
+    }
   if (!ok)
     belay_pool_tell (self, BELAY_POOL_VALIDATE_FAILED, slot->resource, error);
   return ok;
