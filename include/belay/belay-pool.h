@@ -110,7 +110,8 @@ typedef void (*BelayPoolWatch) (BelayPool *pool, BelayPoolEvent event, gpointer 
  * @create: makes a resource, for a key where there are keys, else for %NULL. It may wait. It belongs to the pool, not to
  *   the acquire that was the cause of it: if that is cancelled, the resource goes to the next who waits, or is kept.
  * @validate: (nullable): looks whether an idle one is sound still. %FALSE, with an error: it is destroyed and another
- *   taken.
+ *   taken. One that goes from its user straight to the next who waits was not idle, and is not looked at: what a user may leave
+ *   behind is for @reset to find.
  * @reset: (nullable): makes one as new that was returned. If it fails, or has no time left, the resource is destroyed.
  * @destroy: (nullable): ends a resource, gracefully. %NULL: it is a #BelayResource or begins with a #BelayPlain, and is
  *   closed as such.
@@ -124,8 +125,8 @@ typedef void (*BelayPoolWatch) (BelayPool *pool, BelayPoolEvent event, gpointer 
  * @destroy_data: (nullable): frees the data, after the pool
  * @name: (nullable): of the pool, for messages; a constant. "pool" unless told
  * @max: how many resources there are at most, those in use, idle, being made and being ended all counted; 10 unless told
- * @min: how many are kept though nobody needs them, from the first acquire or belay_pool_warm_up() on. Of a pool without
- *   keys.
+ * @min: how many are kept though nobody needs them, from the first acquire or belay_pool_warm_up() on; not more than @max. Of a
+ *   pool without keys.
  * @overflow: how many more there may be in a time of need; those end when they are returned and nobody waits
  * @max_per_key: how many of each key at most; 0: as many as there are
  * @max_uses: how often one is lent before it ends; 0: as often as one likes
@@ -234,7 +235,29 @@ BELAY_AVAILABLE_IN_1_0 BelayLease  *belay_pool_acquire_key       (BelayPool *poo
 /* The same without waiting; NULL when none is idle that can be lent at once. Threads: any. */
 BELAY_AVAILABLE_IN_1_0 BelayLease  *belay_pool_try_acquire       (BelayPool *pool) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayLease  *belay_pool_try_acquire_key   (BelayPool *pool, const char *key) BELAY_USE_RESULT;
-/* The same as a future of the lease, for callback code and plain threads. Nobody is its holder: no deadlock is found. */
+/**
+ * belay_pool_acquire_async:
+ * @pool: a pool
+ *
+ * The same as a future of the lease, for callback code and plain threads. Nobody is its holder: no deadlock is found.
+ *
+ * Callback code keeps the lease for as long as its work goes on by giving it to the work's future:
+ *
+ * |[<!-- language="C" -->
+ * static BelayFuture *
+ * on_lease (BelayFuture *done, gpointer data)                        // by belay_future_then (belay_pool_acquire_async (pool), …)
+ * {
+ *   BelayLease *lease = belay_future_take (done, NULL);
+ *
+ *   return belay_future_finally (ask (belay_lease_get (lease)), pass_on, lease, belay_resource_drop);
+ * }
+ * ]|
+ *
+ * Suspends: never itself. Cancellation: in a cancelled scope it is rejected; of a future that is dropped the lease goes back.
+ * Threads: any. Errors: those of belay_pool_acquire(), but for the deadlock.
+ *
+ * Returns: (transfer full): gives a #BelayLease
+ */
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_pool_acquire_async     (BelayPool *pool) BELAY_USE_RESULT;
 BELAY_AVAILABLE_IN_1_0 BelayFuture *belay_pool_acquire_key_async (BelayPool *pool, const char *key) BELAY_USE_RESULT;
 

@@ -129,7 +129,9 @@ BELAY_AVAILABLE_IN_1_0 void         belay_queue_task_done (BelayQueue *queue);
  * @queue: a queue
  * @error: return location for a #GError
  *
- * Waits until the work on every item that was put is done.
+ * Waits until the work on every item that was put is done. A fiber that works on one, and has its guard, would wait for itself,
+ * unnoticed. Who may fail while others wait for the end of the work joins inside of the group of those who do it, so that the
+ * failure ends the wait.
  *
  * Suspends: while the queue holds items, or one that was got is not done. Cancellation: a checkpoint. Threads: in a fiber.
  * Errors: the interruptions.

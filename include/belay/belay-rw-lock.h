@@ -15,6 +15,8 @@ G_BEGIN_DECLS
  * Owners are as with a #BelayLock: only the fiber that acquired a guard releases it, unless it was disowned or came from an async
  * function; an owner that ends and has it still breaks the lock. A fiber that reads may read once more, and gets that
  * at once. To write while it reads or writes, or to read while it writes, fails at once with %BELAY_ERROR_DEADLOCK.
+ *
+ * A #BelayCondition is of a #BelayLock. Who waits for a change of what this protects has a #BelayEvent or a #BelayWatch beside it.
  */
 #define BELAY_TYPE_RW_LOCK (belay_rw_lock_get_type ())
 

@@ -27,7 +27,8 @@ BELAY_AVAILABLE_IN_1_0 GType        belay_shared_get_type (void) G_GNUC_CONST;
 
 /**
  * belay_shared_new:
- * @open: makes the resource; runs in a fiber at home, and may wait
+ * @open: makes the resource, an object that implements #BelayResource or a struct that begins with #BelayPlain; runs in a fiber
+ *   at home, and may wait
  * @data: (transfer full): handed to @open
  * @destroy: (nullable): frees @data with the last reference
  *
