@@ -295,6 +295,29 @@ test_rule_5_pending (gpointer data, GError **error)
   return TRUE;
 }
 
+/* What was refused for the time that is up, and what was made of it, says nothing that its await does not say. */
+static gboolean
+test_rule_4_told_once (gpointer data, GError **error)
+{
+  g_autoptr (BelayEvent) event = belay_event_new ();
+
+  for (int i = 0; i < 3; i++)
+    {
+      belay_auto (BelayTimeout) limit = belay_timeout (1);
+      g_autoptr (GError) late = NULL;
+      g_autoptr (GError) failure = NULL;
+
+      g_assert_false (belay_sleep (10, &late));
+      BelayFuture *first = belay_event_wait_async (event), *second = belay_event_wait_async (event);
+
+      g_assert_false (belay_await_ok (i == 0 ? belay_future_all (first, second, NULL) : i == 1 ? belay_future_any (first, second, NULL)
+                                                                                      : belay_future_race (first, second, NULL), &failure));
+      g_assert_error (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+    }
+  assert_sunk ("");
+  return TRUE;
+}
+
 static gboolean
 slow_to_stop (gpointer data, GError **error)
 {
@@ -799,6 +822,7 @@ main (int argc, char **argv)
   thing_init (&argc, &argv);
   thing_add_test ("/rules/rule-1-reasons", test_rule_1);
   thing_add_test ("/rules/rule-4-L20-nothing-starts-when-interrupted", test_rule_4);
+  thing_add_test ("/rules/rule-4-L9-what-was-refused-is-told-once", test_rule_4_told_once);
   thing_add_test ("/rules/rule-4-awaits-obey-where-they-are", test_rule_4_awaits);
   thing_add_test ("/rules/rule-5-L21-borrowing-and-owning", test_rule_5);
   thing_add_test ("/rules/rule-5-L15-what-was-left-is-pending", test_rule_5_pending);

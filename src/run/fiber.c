@@ -398,12 +398,12 @@ belay_fiber_await (BelayFiber *self, BelayFuture *future, const char *site, GErr
         {
           belay_fiber_await_deaf (self, future, site);
           belay_future_take_up (future);
-          /* The same deadline may have stopped it before we did: that is what the caller is told, and nobody else. */
-          if (belay_future_status (future) == BELAY_STATE_REJECTED &&
-              belay_limit_pending (self->stack->limit) == BELAY_REASON_DEADLINE &&
-              g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
-            belay_future_get_error (future);
         }
+      /* The same deadline may have stopped it before we did: that is what the caller is told, and nobody else. */
+      if (belay_future_status (future) == BELAY_STATE_REJECTED &&
+          belay_limit_pending (self->stack->limit) == BELAY_REASON_DEADLINE &&
+          g_error_matches (future->value.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
+        belay_future_get_error (future);
       return FALSE;
     }
   if (belay_future_status (future) != BELAY_STATE_PENDING)
